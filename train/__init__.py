@@ -1,0 +1,1 @@
+"""Training: from a manifest to a model, correct by proof."""
