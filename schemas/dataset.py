@@ -1,0 +1,244 @@
+"""Open a version of a dataset and read it: text, overlays and annotations joined into one view.
+
+A `Dataset` is a manifest together with the store that it lies in. `scan` gives the joined rows lazily, and reads only
+the columns that are asked for; `Shard.view` gives one shard as a given stage sees it.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import polars as pl
+
+from schemas.errors import ConfigError, CorruptObjectError
+from schemas.manifest import FileEntry, Manifest, StageCount, reads_digest
+from schemas.objects import Checked, check_object
+from schemas.record import EDITABLE, TEXT_SCHEMA, Record, record_of
+from schemas.reference import manifest_path, read_manifest
+from schemas.stages import ANNOTATION_COLUMNS, STAGES, before
+
+_OUTCOME = ("kept", "reject_reason", "reject_detail", "stage")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One text object with everything that the stages say about its rows."""
+
+    source: str
+    number: int
+    rows: int
+    text: Path
+    overlays: dict[str, Path]
+    annotations: dict[str, Path]
+
+    def view(self, columns: Sequence[str], *, before_stage: str | None = None) -> pl.LazyFrame:
+        """Give columns of the joined view as they stand before a stage (None: after all of them).
+
+        Any of the text columns, the annotations' own columns, `verdict_STAGE` and `detail_STAGE`, and the outcome:
+        `kept` (bool), `reject_reason`, `reject_detail`, `stage` (null where kept). Rows keep their order and number.
+        """
+        stages = before(before_stage)
+        text = self._text(columns, stages)
+        wanted = [c for c in columns if c not in TEXT_SCHEMA and c not in _OUTCOME]
+        outcome = any(c in _OUTCOME for c in columns)
+        parts = [text] if text is not None else []
+        present: dict[str, pl.DataType] = {}
+        for stage in stages:
+            own = ANNOTATION_COLUMNS.get(stage, pl.Schema())
+            schema = {f"verdict_{stage}": pl.String(), f"detail_{stage}": pl.String(), **own}
+            if stage in self.annotations:
+                lf = pl.scan_ipc(self.annotations[stage]).rename(
+                    {"verdict": f"verdict_{stage}", "detail": f"detail_{stage}"}
+                )
+                if stage not in ANNOTATION_COLUMNS:
+                    schema = dict(lf.collect_schema())
+                need = [c for c in schema if c in wanted or (outcome and c in _outcome_needs(stage))]
+                if need:
+                    parts.append(lf.select(need))
+                    present.update({c: schema[c] for c in need})
+            else:
+                absent = [c for c in schema if c in wanted]
+                if absent:
+                    parts.append(self._nulls({c: schema[c] for c in absent}))
+                    present.update({c: schema[c] for c in absent})
+        unknown = [c for c in wanted if c not in present]
+        if unknown:
+            raise ConfigError(f"columns {', '.join(unknown)}", f"not before stage {before_stage or 'the end'}")
+        if not parts:
+            parts = [pl.scan_ipc(self.text).select("id")]
+        joined = pl.concat(parts, how="horizontal") if len(parts) > 1 else parts[0]
+        if outcome:
+            joined = joined.with_columns(**_outcome(stages, self.annotations))
+        return joined.select(columns)
+
+    def _text(self, columns: Sequence[str], stages: Sequence[str]) -> pl.LazyFrame | None:
+        wanted = [c for c in columns if c in TEXT_SCHEMA]
+        if not wanted:
+            return None
+        text = pl.scan_ipc(self.text).select(wanted)
+        rewritten = [c for c in wanted if c in EDITABLE]
+        overlays = [pl.scan_ipc(self.overlays[s]).select("row", *rewritten) for s in stages if s in self.overlays]
+        if not rewritten or not overlays:
+            return text
+        last = (
+            overlays[0] if len(overlays) == 1 else pl.concat(overlays).unique("row", keep="last", maintain_order=True)
+        )
+        last = last.rename({c: f"{c}_new" for c in rewritten}).with_columns(edited_=pl.lit(value=True))
+        return (
+            text.with_row_index("row")
+            .join(last, on="row", how="left", maintain_order="left")
+            .with_columns(
+                **{c: pl.when(pl.col("edited_")).then(pl.col(f"{c}_new")).otherwise(pl.col(c)) for c in rewritten}
+            )
+            .select(wanted)
+        )
+
+    def _nulls(self, schema: dict[str, pl.DataType]) -> pl.LazyFrame:
+        return pl.select([pl.repeat(None, self.rows, dtype=dtype).alias(name) for name, dtype in schema.items()]).lazy()
+
+
+def _outcome_needs(stage: str) -> tuple[str, ...]:
+    return (
+        (f"verdict_{stage}", f"detail_{stage}", "override")
+        if stage == "review"
+        else (f"verdict_{stage}", f"detail_{stage}")
+    )
+
+
+def _outcome(stages: Sequence[str], annotations: dict[str, Path]) -> dict[str, pl.Expr]:
+    """The verdict of the first stage that rejected the row; a person's decision stands above all."""
+    judged = [s for s in stages if s in annotations]
+    if not judged:
+        null = pl.lit(None, dtype=pl.String)
+        return {"kept": pl.lit(value=True), "reject_reason": null, "reject_detail": null, "stage": null}
+    reason = pl.coalesce([pl.col(f"verdict_{s}") for s in judged])
+    stage = pl.coalesce([pl.when(pl.col(f"verdict_{s}").is_not_null()).then(pl.lit(s)) for s in judged])
+    detail = pl.coalesce(
+        [pl.when(pl.col(f"verdict_{s}").is_not_null()).then(pl.col(f"detail_{s}").fill_null("")) for s in judged]
+    )
+    if "review" in judged:
+        override = pl.col("override")
+        keep, reject = override.eq_missing(pl.lit("keep")), override.eq_missing(pl.lit("reject"))
+
+        def decided(then: str, otherwise: pl.Expr) -> pl.Expr:
+            return pl.when(keep).then(None).when(reject).then(pl.lit(then)).otherwise(otherwise)
+
+        reason, stage = decided("review:rejected", reason), decided("review", stage)
+        detail = pl.when(keep).then(None).when(reject).then(pl.col("detail_review").fill_null("")).otherwise(detail)
+    return {"kept": reason.is_null(), "reject_reason": reason, "reject_detail": detail, "stage": stage}
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One version of a dataset, opened: its manifest and the store that holds its objects."""
+
+    manifest: Manifest
+    root: Path
+
+    @cached_property
+    def _checked(self) -> Checked:
+        return Checked(self.root)
+
+    def path(self, file: FileEntry) -> Path:
+        """Give the path of an object after its bytes were found right."""
+        return check_object(self.root, file, self._checked)
+
+    @cached_property
+    def shards(self) -> tuple[Shard, ...]:
+        """The text shards, by source and number: the one order of the rows."""
+        by_place: dict[tuple[str, int], dict[str, dict[str, FileEntry]]] = {}
+        for file in self.manifest.files:
+            if file.source is None or file.shard is None:
+                continue
+            roles = by_place.setdefault((file.source, file.shard), {"text": {}, "overlay": {}, "annotation": {}})
+            roles[file.role][file.stage] = file
+        shards: list[Shard] = []
+        for (source, number), roles in sorted(by_place.items()):
+            text = roles["text"].get("ingest")
+            if text is None:
+                raise CorruptObjectError(f"source {source} shard {number}", "annotations without a text object")
+            shards.append(
+                Shard(
+                    source,
+                    number,
+                    text.rows,
+                    self.path(text),
+                    {stage: self.path(f) for stage, f in roles["overlay"].items()},
+                    {stage: self.path(f) for stage, f in roles["annotation"].items()},
+                )
+            )
+        return tuple(shards)
+
+    @property
+    def rows(self) -> int:
+        """Number of rows, broken ones included."""
+        return sum(f.rows for f in self.manifest.files if f.role == "text")
+
+    def scan(self, columns: Sequence[str], *, before_stage: str | None = None) -> pl.LazyFrame:
+        """Give columns of all rows, in order (see `Shard.view`). Lazy: collect it with the streaming engine."""
+        views = [shard.view(columns, before_stage=before_stage) for shard in self.shards]
+        if not views:
+            return pl.DataFrame(schema={c: TEXT_SCHEMA.get(c, pl.String()) for c in columns}).lazy()
+        return pl.concat(views, how="vertical")
+
+    def records(self, split: str) -> Iterator[Record]:
+        """Give the kept rows of one split, in order, as a trainer reads them."""
+        columns = ["id", "source", "messages", "context", "tools", "weight", "kept", "split"]
+        for shard in self.shards:
+            chosen = shard.view(columns).filter(pl.col("kept") & (pl.col("split") == split)).collect()
+            yield from (record_of(row) for row in chosen.iter_rows(named=True))
+
+    def stale(self) -> list[str]:
+        """Name the stages that ran before something that they read was changed."""
+        m = self.manifest
+        return [
+            s.name for s in m.stages if s.name != "review" and reads_digest(m.files, s.name, before(s.name)) != s.reads
+        ]
+
+    def counts(self) -> tuple[StageCount, ...]:
+        """Recompute from the objects how many rows entered each stage, were kept, edited and rejected, and why."""
+        ran = ["ingest", *(s.name for s in self.manifest.stages)]
+        outcome = (
+            self.scan(["stage", "reject_reason"]).group_by("stage", "reject_reason").len().collect(engine="streaming")
+        )
+        rejected: dict[str, dict[str, int]] = {}
+        for stage, reason, n in (
+            outcome.filter(pl.col("stage").is_not_null()).sort("stage", "reject_reason").iter_rows()
+        ):
+            rejected.setdefault(stage, {})[reason] = n
+        counts: list[StageCount] = []
+        entered = self.rows
+        for stage in (s for s in STAGES if s in ran):
+            out = rejected.get(stage, {})
+            kept = entered - sum(out.values())
+            edited = sum(f.rows for f in self.manifest.files_of(stage) if f.role == "overlay")
+            counts.append(StageCount(stage=stage, entered=entered, kept=kept, edited=edited, rejected=out))
+            entered = kept
+        return tuple(counts)
+
+    def train_visible(self) -> str:
+        """Digest exactly what a trainer would see: id, content, split and weight of every kept row that has a split."""
+        seen = hashlib.sha256(self.manifest.compose.encode())
+        columns = ["id", "content_hash", "split", "weight"]
+        for shard in self.shards:
+            lines = (
+                shard.view([*columns, "kept"])
+                .filter(pl.col("kept") & pl.col("split").is_not_null())
+                .select(pl.concat_str([pl.col(c).cast(pl.String).fill_null("1.0") for c in columns], separator=" "))
+                .collect()
+                .to_series()
+            )
+            seen.update("\n".join(lines.to_list()).encode())
+            seen.update(b"\n")
+        return seen.hexdigest()
+
+
+def open_dataset(reference: str, root: Path) -> Dataset:
+    """Open a version by reference. A manifest given by its path inside a store is read with that store's objects."""
+    path = manifest_path(reference, root)
+    manifest = read_manifest(path)
+    parents = path.resolve().parents
+    inside = len(parents) > 3 and parents[0].name == "versions" and parents[2].name == "datasets"
+    return Dataset(manifest, parents[3] if inside else root)

@@ -1,0 +1,90 @@
+"""Objects: immutable files named by the sha256 of their bytes, and the check that they still are what they were."""
+
+import hashlib
+import os
+from contextlib import suppress
+from pathlib import Path
+
+import polars as pl
+
+from schemas.errors import CorruptObjectError, StoreError
+from schemas.manifest import FileEntry
+from schemas.record import OVERLAY_SCHEMA, TEXT_SCHEMA, VERDICT_SCHEMA, check_schema
+from schemas.stages import ANNOTATION_COLUMNS
+
+
+def file_sha256(path: Path) -> str:
+    """Give the sha256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class Checked:
+    """Which objects were already read whole and found right, by size, times and inode, in one append-only file.
+
+    A file whose bytes change gets another ctime, so it is read again. `sft verify --deep` does not ask here.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._path = root / "checked.log"
+        self._known: set[str] = set()
+        with suppress(OSError, UnicodeDecodeError):
+            self._known = set(self._path.read_text().splitlines())
+
+    @staticmethod
+    def _line(sha256: str, path: Path) -> str:
+        s = path.stat()
+        return f"{sha256} {s.st_size} {s.st_mtime_ns} {s.st_ctime_ns} {s.st_ino}"
+
+    def __contains__(self, entry: tuple[str, Path]) -> bool:
+        return self._line(*entry) in self._known
+
+    def add(self, sha256: str, path: Path) -> None:
+        """Remember an object that was just read whole (or written) and is right."""
+        line = self._line(sha256, path)
+        if line in self._known:
+            return
+        self._known.add(line)
+        with suppress(OSError):  # a read-only store is read all the same; it is only checked again next time
+            file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+            try:
+                os.write(file, f"{line}\n".encode())
+            finally:
+                os.close(file)
+
+
+def check_object(root: Path, file: FileEntry, checked: Checked | None) -> Path:
+    """Return the path of an object whose bytes are right; raise CorruptObjectError otherwise.
+
+    With `checked`, an object that was found right before and has not been touched since is not read again.
+    """
+    path = root / file.path
+    where = f"object {file.path} ({file.stage} {file.role}{f' of {file.source}' if file.source else ''})"
+    try:
+        if checked is not None and (file.sha256, path) in checked:
+            return path
+        found = file_sha256(path)
+    except FileNotFoundError as error:
+        raise CorruptObjectError(
+            where, "missing", "every object that a manifest names", "restore it from a backup"
+        ) from error
+    except OSError as error:
+        raise StoreError(where, error.strerror or str(error), "a readable file") from error
+    if found != file.sha256:
+        raise CorruptObjectError(
+            where, f"its bytes have the sha256 {found[:12]}…", "the one in its name", "restore it from a backup"
+        )
+    if checked is not None:
+        checked.add(file.sha256, path)
+    return path
+
+
+def check_columns(path: Path, file: FileEntry) -> None:
+    """Raise StoreError when an object's columns are not those of its role and stage."""
+    found = pl.Schema(pl.scan_ipc(path).collect_schema())
+    if file.role == "text":
+        check_schema(found, TEXT_SCHEMA, file.path)
+    elif file.role == "overlay":
+        check_schema(found, OVERLAY_SCHEMA, file.path)
+    elif file.role == "annotation" and file.stage in ANNOTATION_COLUMNS:
+        check_schema(found, pl.Schema({**VERDICT_SCHEMA, **ANNOTATION_COLUMNS[file.stage]}), file.path)
