@@ -11,7 +11,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -69,7 +69,7 @@ class Store:
     # objects ----------------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def _temporary(self, suffix: str) -> Iterator[Path]:
+    def _temporary(self, suffix: str) -> Generator[Path]:
         """Give a new path in the store's own tmp folder, and see that nothing stays there."""
         try:
             folder = self.root / "tmp"
@@ -193,7 +193,7 @@ class Store:
         except OSError as error:
             _explain(error, self.root)
 
-    # stage results that a run may take up again -------------------------------------------------------------------------
+    # stage results that a run may take up again -----------------------------------------------------------------------
 
     def remember(self, key: str, facts: dict[str, Any]) -> None:
         """Keep the outcome of a finished stage under the digest of all that it depends on."""

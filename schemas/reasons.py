@@ -9,7 +9,7 @@ REASONS: dict[str, str] = {
     "ingest:not_an_object": "The row is valid JSON but not an object with named fields.",
     "ingest:missing_field": "A field that the format needs is missing or null.",
     "ingest:wrong_type": "A field that the format defines holds another type of value.",
-    "ingest:unknown_role": "A turn has a role that is not system, user, assistant or tool, nor a known other name for one.",
+    "ingest:unknown_role": "A turn's role is none of system, user, assistant, tool, nor another known name of one.",
     "ingest:no_messages": "The conversation has no turns.",
     "ingest:bad_encoding": "The line is not valid UTF-8.",
     "ingest:bad_unicode": "The text holds half of a surrogate pair, which no UTF-8 file can store.",

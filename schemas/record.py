@@ -17,6 +17,23 @@ from schemas.errors import StoreError
 SCHEMA_VERSION = 1
 ROLES = ("system", "user", "assistant", "tool")
 
+ROLE_NAMES = {
+    "human": "user",
+    "prompter": "user",
+    "question": "user",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "bot": "assistant",
+    "ai": "assistant",
+    "model": "assistant",
+    "answer": "assistant",
+    "developer": "system",
+    "function": "tool",
+    "observation": "tool",
+    "tool_response": "tool",
+}
+"""Other names of the roles, as found in public chat logs (lower case). Ingest lets them in, normalize replaces them."""
+
 COMPOSE_RULE = "context-after-blank-line/1"
 """Named in every manifest: the context follows the first user turn after one blank line."""
 
@@ -51,7 +68,7 @@ OVERLAY_SCHEMA = pl.Schema(
         "edits": pl.List(pl.String),
     }
 )
-"""A sparse overlay: `row` is the position in the shard; the rest is the rewritten row in full and what was done to it."""
+"""A sparse overlay: `row` is the position in the shard, then the rewritten row in full and what was done to it."""
 
 VERDICT_SCHEMA = pl.Schema({"verdict": pl.String, "detail": pl.String})
 """The first columns of every annotation: null = keep, else a reason of `schemas.reasons`; and the evidence."""

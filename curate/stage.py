@@ -1,0 +1,154 @@
+"""A stage: what it gives, and how its outcome becomes objects of a version.
+
+A stage is a function over a dataset that yields, for every text shard in order, one annotation (and an overlay where it
+rewrites text). It judges the rows that every earlier stage kept (`view(…, before_stage=NAME)`, column `kept`), and
+leaves the others null. It reads only the columns that it needs.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import polars as pl
+
+from curate.store import Store
+from schemas.config import Config
+from schemas.dataset import Dataset, Shard
+from schemas.manifest import FileEntry, StageEntry, digest, reads_digest
+from schemas.record import OVERLAY_SCHEMA, VERDICT_SCHEMA, check_schema
+from schemas.stages import ANNOTATION_COLUMNS, before
+
+Progress = Callable[[int], None]
+"""Called with the number of rows that are done since the last call."""
+
+
+def no_progress(_rows: int) -> None:
+    """Report to nobody."""
+
+
+@dataclass(frozen=True)
+class ShardOutput:
+    """A stage's opinion about one shard: an annotation with a row for every row, and a sparse overlay or none."""
+
+    shard: Shard
+    annotation: pl.DataFrame
+    overlay: pl.DataFrame | None = None
+
+
+@dataclass(frozen=True)
+class IndexOutput:
+    """An object of a stage that belongs to no shard, such as the ledger of the split."""
+
+    frame: pl.DataFrame
+
+
+@dataclass(frozen=True)
+class Note:
+    """A sentence for the person who runs the stage."""
+
+    text: str
+
+
+Output = ShardOutput | IndexOutput | Note
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage as the pipeline knows it. `version` goes up whenever the same input would give another output."""
+
+    name: str
+    version: int
+    config: type[Config]
+    run: Callable[[Dataset, Any, Progress], Iterator[Output]]
+    features: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """A finished stage: its manifest entry, its objects, and what it has to say."""
+
+    entry: StageEntry
+    files: tuple[FileEntry, ...]
+    notes: tuple[str, ...] = field(default=())
+    cached: bool = False
+
+
+def run_stage(
+    store: Store,
+    dataset: Dataset,
+    stage: Stage,
+    config: Config,
+    progress: Progress = no_progress,
+    *,
+    fresh: bool = False,
+) -> StageResult:
+    """Run one stage over a dataset and write its objects; the outcome of the very same run is taken from the cache.
+
+    `fresh` runs it in any case. Nothing is committed here: `curate.version` does that.
+    """
+    earlier = before(stage.name)
+    reads = reads_digest(dataset.manifest.files, stage.name, earlier)
+    settings = config.model_dump(mode="json")
+    own_indexes = [f.sha256 for f in dataset.manifest.files_of(stage.name) if f.role == "index"]
+    key = digest([stage.name, stage.version, settings, reads, own_indexes])
+    if not fresh and (known := _recall(store, key)):
+        return known
+    start = time.perf_counter()
+    files: list[FileEntry] = []
+    notes: list[str] = []
+    for output in stage.run(dataset, config, progress):
+        match output:
+            case Note(text):
+                notes.append(text)
+            case IndexOutput(frame):
+                files.append(store.put(frame, role="index", stage=stage.name))
+            case ShardOutput(shard, annotation, overlay):
+                files.extend(_put_shard(store, stage.name, shard, annotation, overlay))
+    entry = StageEntry(
+        name=stage.name,
+        version=stage.version,
+        config=settings,
+        reads=reads,
+        seconds=round(time.perf_counter() - start, 3),
+    )
+    result = StageResult(entry, tuple(files), tuple(notes))
+    facts = {
+        "entry": entry.model_dump(mode="json"),
+        "files": [f.model_dump(mode="json") for f in files],
+        "notes": notes,
+    }
+    store.remember(key, facts)
+    return result
+
+
+def _recall(store: Store, key: str) -> StageResult | None:
+    facts = store.recall(key)
+    if facts is None:
+        return None
+    files = tuple(FileEntry.model_validate(file) for file in facts["files"])
+    if not all((store.root / file.path).exists() for file in files):
+        return None
+    return StageResult(StageEntry.model_validate(facts["entry"]), files, tuple(facts["notes"]), cached=True)
+
+
+def _put_shard(
+    store: Store, stage: str, shard: Shard, annotation: pl.DataFrame, overlay: pl.DataFrame | None
+) -> Iterator[FileEntry]:
+    """Check the laws (same rows, known columns) and write the objects of one shard."""
+    where = f"stage {stage}, source {shard.source}, shard {shard.number}"
+    if annotation.height != shard.rows:
+        raise AssertionError(f"{where}: {annotation.height} opinions about {shard.rows} rows")
+    expected = pl.Schema({**VERDICT_SCHEMA, **ANNOTATION_COLUMNS.get(stage, {})})
+    if stage in ANNOTATION_COLUMNS:
+        check_schema(annotation.schema, expected, where)
+        annotation = annotation.select(list(expected))
+    rejected = annotation.get_column("verdict").value_counts(sort=True).drop_nulls().sort("verdict")
+    statistics = dict(rejected.iter_rows())
+    yield store.put(
+        annotation, role="annotation", stage=stage, source=shard.source, shard=shard.number, statistics=statistics
+    )
+    if overlay is not None and overlay.height:
+        check_schema(overlay.schema, OVERLAY_SCHEMA, f"{where}, overlay")
+        overlay = overlay.select(list(OVERLAY_SCHEMA)).sort("row")
+        yield store.put(overlay, role="overlay", stage=stage, source=shard.source, shard=shard.number)
