@@ -1,0 +1,129 @@
+"""The pipeline: a recipe's sources and stages, and one version for all of it.
+
+Every finished stage is remembered under the digest of all that it depends on, so a run that was interrupted takes up
+the finished stages again, and a run over an unchanged dataset computes nothing and commits nothing.
+"""
+
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from curate.ingest import ingest
+from curate.stage import Progress, StageResult, no_progress, run_stage
+from curate.stages import PIPELINE, stage
+from curate.store import Store
+from curate.version import Commit, Draft, commit_version
+from schemas.config import Recipe, SourceRecipe
+from schemas.dataset import Dataset
+from schemas.errors import ConfigError, SftError
+from schemas.manifest import Manifest
+from schemas.objects import file_sha256
+
+Started = Callable[[str, int], Progress]
+"""Called with what begins and the rows before it (0: not known); gives what is called as rows are done."""
+
+
+@dataclass
+class Run:
+    """What a run of a recipe did."""
+
+    commit: Commit
+    results: list[StageResult] = field(default_factory=list[StageResult])
+    notes: list[str] = field(default_factory=list[str])
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read a recipe; raise ConfigError that names the key, what is wrong with it, and what is allowed."""
+    try:
+        with path.open("rb") as file:
+            return Recipe.model_validate(tomllib.load(file))
+    except OSError as error:
+        raise ConfigError(f"recipe {path}", error.strerror or str(error), "a TOML file") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"recipe {path}", f"not TOML ({error})", "a file such as recipes/default.toml") from error
+    except ValidationError as error:
+        raise config_error(f"recipe {path}", error) from error
+
+
+def config_error(where: str, error: ValidationError) -> ConfigError:
+    """Tell all configuration errors of a model at once, each with its key."""
+    found = "; ".join(f"{'.'.join(str(p) for p in e['loc']) or 'value'}: {e['msg']}" for e in error.errors())
+    return ConfigError(where, found, remedy="see the command's --help for what each value may be")
+
+
+def _nobody(_what: str, _rows: int) -> Progress:
+    return no_progress
+
+
+def run_recipe(
+    store: Store,
+    recipe: Recipe,
+    *,
+    name: str | None = None,
+    base: Path | None = None,
+    message: str | None = None,
+    started: Started = _nobody,
+) -> Run:
+    """Ingest what is missing, run the recipe's stages in their fixed order, and commit one version at the end.
+
+    `base` is the folder that the recipe's relative paths start from. Raises ConfigError without a dataset or rows.
+    """
+    dataset_name = name or recipe.dataset
+    if dataset_name is None:
+        raise ConfigError("recipe", "names no dataset", "a key `dataset`, or --name on the command line")
+    parent = store.latest(dataset_name)
+    draft = Draft.of(parent) if parent else Draft(dataset_name)
+    notes: list[str] = []
+    for source in recipe.sources:
+        draft = _ingest(store, draft, source, base, started, notes)
+    if not draft.files:
+        raise ConfigError(
+            f"dataset {dataset_name!r}", "has no rows", "sources in the recipe, or an earlier `sft curate ingest`"
+        )
+    results: list[StageResult] = []
+    for stage_name in PIPELINE:
+        config = getattr(recipe, stage_name)
+        if config is not None:
+            dataset = Dataset(draft.manifest(), store.root)
+            known = stage(stage_name)
+            result = run_stage(store, dataset, known, config, started(stage_name, dataset.rows))
+            draft = draft.with_stage(result, known.features)
+            results.append(result)
+            notes.extend(result.notes)
+    done = ", ".join(r.entry.name for r in results) or "no stage"
+    return Run(commit_version(store, draft, parent, message or f"run: {done}"), results, notes)
+
+
+def _ingest(
+    store: Store, draft: Draft, recipe: SourceRecipe, base: Path | None, started: Started, notes: list[str]
+) -> Draft:
+    """Bring a source of the recipe into the draft, unless it is there and its files are what they were."""
+    name = recipe.source or recipe.format
+    there = next((s for s in draft.sources if s.name == name), None)
+    if there is not None and _unchanged(there.inputs, base):
+        return draft
+    progress = started(f"ingest {name}", 0)
+    found = ingest(store, recipe.inputs, recipe.format, recipe, progress=progress, base=base)
+    notes.extend(found.notes)
+    if there is not None:
+        notes.append(f"source {name}: its files have changed since version {draft.name}; its rows were exchanged")
+    return draft.with_source(found.source, found.files)
+
+
+def apply_stage(
+    store: Store,
+    dataset: Dataset,
+    name: str,
+    config: object,
+    *,
+    message: str | None = None,
+    progress: Progress = no_progress,
+) -> tuple[StageResult, Commit]:
+    """Run one stage on a version and commit the result. Gives the stage's result and what became of it."""
+    known = stage(name)
+    result = run_stage(store, dataset, known, known.config.model_validate(config), progress)
+    draft = Draft.of(dataset.manifest).with_stage(result, known.features)
+    return result, commit_version(store, draft, dataset.manifest, message or name)
