@@ -5,25 +5,20 @@ the finished stages again, and a run over an unchanged dataset computes nothing 
 """
 
 import tomllib
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from curate.ingest import ingest
+from curate.sources import Started
 from curate.stage import Progress, StageResult, no_progress, run_stage
 from curate.stages import PIPELINE, stage
 from curate.store import Store
 from curate.version import Commit, Draft, commit_version
 from schemas.config import Recipe, SourceRecipe
 from schemas.dataset import Dataset
-from schemas.errors import ConfigError, SftError
-from schemas.manifest import Manifest
-from schemas.objects import file_sha256
-
-Started = Callable[[str, int], Progress]
-"""Called with what begins and the rows before it (0: not known); gives what is called as rows are done."""
+from schemas.errors import ConfigError
 
 
 @dataclass

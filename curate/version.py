@@ -13,7 +13,6 @@ from curate.diff import Bump, compare
 from curate.stage import StageResult
 from curate.store import Store, now
 from schemas.dataset import Dataset
-from schemas.errors import ConfigError
 from schemas.manifest import FileEntry, InputFile, Manifest, Source, StageEntry, manifest_id
 from schemas.reference import check_name, versions_of
 from schemas.stages import STAGES
@@ -137,17 +136,6 @@ def code_version() -> str:
         return version("sft-toolkit")
     except PackageNotFoundError:
         return "not installed"
-
-
-def check_source_is_new(manifest: Manifest | None, source: str) -> None:
-    """Raise ConfigError that names the two ways out when the dataset has that source already."""
-    if manifest is not None and manifest.source(source) is not None:
-        raise ConfigError(
-            f"source {source!r} of dataset {manifest.name!r}",
-            "it is there already",
-            "a new source",
-            "use --replace to exchange its rows, --append to add to them, or another --source",
-        )
 
 
 def _ordered(files: Iterable[FileEntry]) -> tuple[FileEntry, ...]:

@@ -113,6 +113,9 @@ class SplitConfig(Config):
 Format = Literal["alpaca", "dolly", "openorca", "sharegpt", "openai", "auto"]
 
 
+ExportFormat = Literal["jsonl", "parquet", "alpaca", "dolly", "openorca", "sharegpt", "openai"]
+
+
 class SourceRecipe(IngestConfig):
     """One source of a recipe: its files, and how they are read."""
 

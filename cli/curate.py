@@ -1,0 +1,248 @@
+"""`sft curate`: from raw files to a curated version."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.funnel import by_source, funnel, reasons
+from cli.options import (
+    DEFAULT_STORE,
+    ConfigFileOption,
+    JsonOption,
+    MessageOption,
+    RefArgument,
+    StoreOption,
+    build,
+    config_options,
+)
+from cli.render import next_commands, number, out, print_json, progress, say, table
+from schemas.config import (
+    Config,
+    DedupConfig,
+    Format,
+    IngestConfig,
+    NormalizeConfig,
+    RulesConfig,
+    SignalsConfig,
+    SplitConfig,
+)
+from schemas.errors import ConfigError
+
+if TYPE_CHECKING:
+    from curate.version import Commit
+
+app = typer.Typer(help="Ingest raw files, run stages, make versions.", no_args_is_help=True)
+
+
+@app.command(epilog="Example: sft curate ingest alpaca alpaca_data.json --name mix --license CC-BY-NC-4.0")
+@config_options(IngestConfig)
+def ingest(
+    format: Annotated[
+        Format, typer.Argument(metavar="FORMAT", help="alpaca, dolly, openorca, sharegpt, openai or auto.")
+    ],
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="INPUT...",
+            help="Files, globs, - for stdin, or hf://datasets/ paths; .json .jsonl .parquet .csv .arrow, each also .gz or .zst.",
+        ),
+    ],
+    name: Annotated[str, typer.Option("--name", help="Dataset that the rows go to; made on first use.")],
+    given: dict[str, Any],
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Exchange the rows of a source that is there already.")
+    ] = False,
+    append: Annotated[bool, typer.Option("--append", help="Add to a source that is there already.")] = False,
+    store: StoreOption = DEFAULT_STORE,
+    message: MessageOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Read files as rows of a source and commit a version. No row is lost: what cannot be read is a rejected row."""
+    from curate.sources import add_source
+    from curate.store import Store
+
+    if replace and append:
+        raise ConfigError("options", "--replace and --append exclude each other", "one of them")
+    config = build(IngestConfig, given, where="ingest")
+    existing = "replace" if replace else "append" if append else "refuse"
+    with progress(quiet=json) as started:
+        added = add_source(
+            Store(store), name, inputs, format, config, existing=existing, message=message, started=started
+        )
+    found, commit = added.ingested, added.commit
+    if json:
+        rejected = {"rows": found.rows, "rejected": found.rejected, "notes": list(found.notes), "format": found.format}
+        print_json({"source": found.source.name, **rejected, **_committed(commit)})
+        return
+    for note in found.notes:
+        say(note)
+    kept = found.rows - sum(found.rejected.values())
+    out(f"source {found.source.name}: {number(found.rows)} rows read as {found.format}, {number(kept)} kept")
+    reasons(found.rejected)
+    _tell(commit)
+    next_commands(f"sft curate run recipes/default.toml --name {name}")
+
+
+@app.command(epilog="Example: sft curate run recipes/default.toml --name mix")
+def run(
+    recipe: Annotated[
+        Path, typer.Argument(metavar="RECIPE.toml", help="The dataset, its sources, and a table for each stage.")
+    ],
+    name: Annotated[str | None, typer.Option("--name", help="Dataset to work on, in place of the recipe's.")] = None,
+    store: StoreOption = DEFAULT_STORE,
+    message: MessageOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Run a whole pipeline and commit one version. An interrupted run goes on where it stopped."""
+    from curate.pipeline import read_recipe, run_recipe
+    from curate.store import Store
+    from curate.summary import summarise
+    from schemas.dataset import Dataset
+
+    with progress(quiet=json) as started:
+        done = run_recipe(
+            Store(store), read_recipe(recipe), name=name, base=recipe.parent, message=message, started=started
+        )
+    manifest = done.commit.manifest
+    if json:
+        stages = {r.entry.name: {"seconds": r.entry.seconds, "cached": r.cached} for r in done.results}
+        print_json({"stages": stages, "notes": done.notes, **_committed(done.commit)})
+        return
+    for note in done.notes:
+        say(note)
+    funnel(manifest)
+    by_source(summarise(Dataset(manifest, store)).by_source)
+    _tell(done.commit)
+    next_commands(
+        f"sft show {manifest.name}",
+        f"sft why {manifest.name} SOURCE:ROW",
+        f"sft train --manifest {manifest.name} --model tiny --out runs/first",
+    )
+
+
+def _stage_command(name: str, model: type[Config], example: str) -> Callable[[Callable[..., None]], None]:
+    """Make the command of one stage: its options are the fields of its configuration."""
+
+    def register(described: Callable[..., None]) -> None:
+        @config_options(model)
+        def command(
+            ref: RefArgument,
+            given: dict[str, Any],
+            config: ConfigFileOption = None,
+            store: StoreOption = DEFAULT_STORE,
+            message: MessageOption = None,
+            json: JsonOption = False,
+        ) -> None:
+            run_stage_command(name, model, ref, given, config, store, message, json=json)
+
+        command.__doc__ = described.__doc__
+        app.command(name, epilog=f"Example: {example}")(command)
+
+    return register
+
+
+@_stage_command("normalize", NormalizeConfig, "sft curate normalize mix --no-nfc")
+def normalize() -> None:
+    """Make the text uniform: Unicode NFC, line ends, control characters, blanks, role names, empty system prompts."""
+
+
+@_stage_command("signals", SignalsConfig, "sft curate signals mix")
+def signals() -> None:
+    """Measure every row cheaply, and give it a heuristic quality from 0 to 1. Rejects nothing."""
+
+
+@_stage_command("dedup", DedupConfig, "sft curate dedup mix --threshold 0.9 --source-priority dolly")
+def dedup() -> None:
+    """Reject rows that say what a kept row says already; the same prompt with another answer is kept as a conflict."""
+
+
+@_stage_command("split", SplitConfig, "sft curate split mix --train 0.9 --val 0.05 --test 0.05")
+def split() -> None:
+    """Divide rows into train, val and test by near-duplicate cluster. Rows never move when data is added."""
+
+
+@app.command(epilog="Example: sft curate rules mix --disable placeholder_response")
+@config_options(RulesConfig)
+def rules(
+    given: dict[str, Any],
+    ref: Annotated[
+        str | None, typer.Argument(metavar="REF", help="NAME (latest), NAME@7, NAME@tag, or a manifest's path.")
+    ] = None,
+    list_: Annotated[bool, typer.Option("--list", help="List the rules and stop.")] = False,
+    config: ConfigFileOption = None,
+    store: StoreOption = DEFAULT_STORE,
+    message: MessageOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Judge rows by rules: some reject, others flag a row that is kept."""
+    if list_:
+        list_rules(json=json)
+        return
+    if ref is None:
+        raise typer.BadParameter("name a version, or --list", param_hint="REF")
+    run_stage_command("rules", RulesConfig, ref, given, config, store, message, json=json)
+
+
+def list_rules(*, json: bool) -> None:
+    """Print every rule with what it does."""
+    from curate.rules import list_rules as known
+    from schemas.reasons import sentence
+
+    rows = [(rule.name, rule.severity, sentence(rule.reason)) for rule in known()]
+    if json:
+        print_json({"rules": [{"name": n, "severity": s, "sentence": t} for n, s, t in rows]})
+    else:
+        table("Rules", ["rule", "severity", "what it finds"], rows)
+
+
+def run_stage_command(
+    name: str,
+    model: type[Config],
+    ref: str,
+    given: dict[str, Any],
+    file: Path | None,
+    root: Path,
+    message: str | None,
+    *,
+    json: bool,
+) -> None:
+    """Run one stage on a version, commit, and tell what happened."""
+    from curate.pipeline import apply_stage
+    from curate.store import Store
+    from schemas.dataset import open_dataset
+
+    settings = build(model, given, file, where=f"curate {name}")
+    dataset = open_dataset(ref, root)
+    with progress(quiet=json) as started:
+        result, commit = apply_stage(
+            Store(root), dataset, name, settings, message=message, progress=started(name, dataset.rows)
+        )
+    count = next(c for c in commit.manifest.counts if c.stage == name)
+    if json:
+        print_json(
+            {**count.model_dump(), "notes": list(result.notes), "seconds": result.entry.seconds, **_committed(commit)}
+        )
+        return
+    for note in result.notes:
+        say(note)
+    edited = f", {number(count.edited)} edited" if count.edited else ""
+    out(f"{name}: {number(count.entered)} rows in, {number(count.kept)} kept{edited}")
+    reasons(count.rejected)
+    _tell(commit)
+    if stale := dataset.__class__(commit.manifest, root).stale():
+        say(f"stale now, as they read what this stage changed: {', '.join(stale)} (run them again, or sft curate run)")
+
+
+def _committed(commit: "Commit") -> dict[str, Any]:
+    m = commit.manifest
+    return {"committed": commit.is_new, "name": m.name, "seq": m.seq, "id": m.id, "semver": m.semver}
+
+
+def _tell(commit: "Commit") -> None:
+    m = commit.manifest
+    if commit.is_new:
+        out(f"committed {m.name}@{m.seq}, version {m.semver}, id {m.id[:12]}", style="bold")
+    else:
+        out(f"nothing has changed: {m.name}@{m.seq} stays the latest version, nothing was committed")

@@ -1,0 +1,202 @@
+"""`sft show`, `log`, `why`, `diff`: look at versions, change nothing."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.funnel import by_source, funnel
+from cli.options import DEFAULT_STORE, JsonOption, RefArgument, StoreOption
+from cli.render import console, number, out, print_json, say, table
+
+if TYPE_CHECKING:
+    from curate.lineage import Event
+
+EXAMPLES = {
+    "show": "Example: sft show mix@3",
+    "log": "Example: sft log mix",
+    "why": "Example: sft why mix alpaca:17",
+    "diff": "Example: sft diff mix@1 mix",
+}
+SHOWN_CHANGES = 20
+"""Changes that `sft diff` prints of each word; `--json` and `--all` have all of them."""
+
+
+def show(ref: RefArgument, store: StoreOption = DEFAULT_STORE, json: JsonOption = False) -> None:
+    """Show a version: rows through the stages, reasons, sources, splits, and what is stale."""
+    from curate.summary import summarise
+    from schemas.dataset import open_dataset
+
+    dataset = open_dataset(ref, store)
+    summary = summarise(dataset)
+    if json:
+        print_json(summary.to_json())
+        return
+    m = dataset.manifest
+    out(f"{m.name}@{m.seq}, version {m.semver}, id {m.id[:12]}, {m.created}, {m.message}", style="bold")
+    out(f"{number(summary.rows)} rows: {number(summary.kept)} kept, {number(summary.rows - summary.kept)} rejected")
+    funnel(m)
+    by_source(summary.by_source)
+    if summary.by_split:
+        table("Kept rows by split", ["split", "#rows"], [(s, number(n)) for s, n in summary.by_split.items()])
+    if summary.flags:
+        table("Flags on kept rows", ["flag", "#rows"], [(f, number(n)) for f, n in summary.flags.items()])
+    terms = [
+        (s.name, s.format, s.license or "not stated", s.terms or "", ", ".join(i.uri for i in s.inputs))
+        for s in m.sources
+    ]
+    table("Sources", ["source", "format", "licence", "terms", "files"], terms)
+    if summary.stale:
+        say(f"stale: {', '.join(summary.stale)} ran before something that they read was changed. Run: sft curate run")
+
+
+def log(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A dataset.")],
+    store: StoreOption = DEFAULT_STORE,
+    json: JsonOption = False,
+) -> None:
+    """List the versions of a dataset, latest first."""
+    from schemas.reference import manifest_path, read_manifest, read_tags, versions_of
+
+    latest = read_manifest(manifest_path(name, store))  # also tells a wrong name
+    tags = read_tags(store, latest.name)
+    versions = [
+        read_manifest(manifest_path(f"{latest.name}@{n}", store)) for n in reversed(versions_of(store, latest.name))
+    ]
+    entries: list[dict[str, Any]] = [
+        {
+            "seq": m.seq,
+            "semver": m.semver,
+            "id": m.id,
+            "created": m.created,
+            "kept": m.counts[-1].kept if m.counts else 0,
+            "tags": sorted(t for t, n in tags.items() if n == m.seq),
+            "message": m.message,
+            "parents": list(m.parents),
+        }
+        for m in versions
+    ]
+    if json:
+        print_json({"name": latest.name, "versions": entries})
+        return
+    rows = [
+        (f"@{e['seq']}", e["semver"], e["id"][:12], e["created"], number(e["kept"]), ", ".join(e["tags"]), e["message"])
+        for e in entries
+    ]
+    table(f"Versions of {latest.name}", ["#seq", "version", "id", "time (UTC)", "#kept", "tags", "message"], rows)
+
+
+def why(
+    ref: RefArgument,
+    row: Annotated[str, typer.Argument(metavar="ROW", help="A row's id, the first letters of it, or SOURCE:ROW.")],
+    store: StoreOption = DEFAULT_STORE,
+    json: JsonOption = False,
+) -> None:
+    """Tell a row's life: where it came from, what was changed, why it is kept or not, which runs trained on it."""
+    from curate.lineage import why as tell
+    from curate.store import Store
+    from schemas.dataset import open_dataset
+
+    life = tell(open_dataset(ref, store), Store(store), row)
+    if json:
+        print_json(life.to_json())
+        return
+    fate = (
+        f"kept, in {life.split}"
+        if life.kept and life.split
+        else "kept"
+        if life.kept
+        else f"rejected: {life.reject_reason}"
+    )
+    out(f"{life.id}  {life.source}  {life.source_file} row {life.source_row}  {fate}", style="bold")
+    for message in life.text["messages"]:
+        _turn(message["role"], message["content"])
+    if life.text["context"]:
+        _turn("context", life.text["context"])
+    if not life.text["messages"] and life.text["extra"]:
+        _turn("as it stood", life.text["extra"])
+    out("")
+    for event in life.history:
+        _event(event)
+
+
+def _turn(role: str, content: str) -> None:
+    from rich.text import Text
+
+    console().print(Text.assemble((f"  {role}: ", "cyan"), content))
+
+
+def _event(event: "Event") -> None:
+    from rich.text import Text
+
+    styles = {"same": "", "removed": "red strike", "added": "green"}
+    marks = {"same": ("", ""), "removed": ("[-", "-]"), "added": ("{+", "+}")}
+    facts = dict(event.facts)
+    console().print(Text.assemble((f"{event.stage:<14}", "bold"), event.what))
+    changes = facts.pop("changes", {})
+    match = facts.pop("match", None)
+    for name, value in facts.items():
+        if value is not None and name not in ("edits", "before_hash", "after_hash", "verdict"):
+            shown = f"{value:.3f}".rstrip("0").rstrip(".") if isinstance(value, float) else value
+            console().print(Text(f"{'':<14}{name}: {shown}", "dim"))
+    for where, pieces in changes.items():
+        line = Text(f"{'':<14}{where}: ")
+        for kind, text in pieces:
+            begin, end = ("", "") if console().is_terminal else marks[kind]
+            line.append(begin + (text if kind == "same" else repr(text)[1:-1]) + end, styles[kind])
+        console().print(line)
+    if match:
+        console().print(
+            Text(f"{'':<14}the row that is kept: {match['id']} ({match['source_file']} row {match['source_row']})")
+        )
+        for message in match["messages"]:
+            console().print(Text.assemble(f"{'':<16}", (f"{message['role']}: ", "cyan"), message["content"]))
+
+
+def diff(
+    before: Annotated[str, typer.Argument(metavar="A", help="The earlier version.")],
+    after: Annotated[str, typer.Argument(metavar="B", help="The later version.")],
+    show_all: Annotated[
+        bool, typer.Option("--all", help=f"Print every change, not the first {SHOWN_CHANGES} of each kind.")
+    ] = False,
+    store: StoreOption = DEFAULT_STORE,
+    json: JsonOption = False,
+) -> None:
+    """Say what changed between two versions: rows added, removed, edited, rejected, restored, re-split, rescored."""
+    from curate.upstream import pair_upstream
+
+    from curate.diff import WORDS, compare
+    from schemas.dataset import open_dataset
+
+    found = pair_upstream(compare(open_dataset(before, store), open_dataset(after, store)))
+    if json:
+        print_json(found.to_json())
+        return
+    a, b = found.before.manifest, found.after.manifest
+    out(f"{a.name}@{a.seq} ({a.semver}) -> {b.name}@{b.seq} ({b.semver})", style="bold")
+    if a.name != b.name:
+        say("these are versions of two different datasets; rows are the same where source and key are")
+    if not found.changes.height:
+        out("no row differs" + ("" if a.id == b.id else "; configuration or annotations do"))
+        return
+    out(f"{found.bump} change; a trainer {'sees' if found.trainer_sees_it else 'does not see'} it")
+    table("Changes", ["what", "#rows"], [(w, number(n)) for w, n in found.counts.items() if n])
+    for word in WORDS:
+        rows = found.changes.filter(found.changes["word"] == word)
+        if rows.height:
+            shown = rows if show_all else rows.head(SHOWN_CHANGES)
+            cells = [(r["id"][:12], r["source"], *_change(word, r)) for r in shown.iter_rows(named=True)]
+            more = f", the first {shown.height} of {number(rows.height)}" if shown.height < rows.height else ""
+            table(f"{word}{more}", ["id", "source", "before", "after", "detail"], cells)
+
+
+def _change(word: str, row: dict[str, Any]) -> tuple[str, str, str]:
+    before, after = row["before"] or "", row["after"] or ""
+    if word == "edited":
+        before, after = before[:12], after[:12]
+    elif word in ("added", "removed", "rejected", "restored"):
+        before = before or ("" if word == "added" else "kept")
+        after = after or ("" if word == "removed" else "kept")
+    elif word == "edited_upstream":
+        before, after = row["id"][:12], row["match"][:12]
+        return before, after, f"similarity {row['confidence']:.2f}"
+    return before, after, row["detail"] or ""

@@ -1,0 +1,128 @@
+"""Options that commands share, and options made from a configuration model.
+
+A model's fields are the one source of a command's options: name, type, default and help come from it. Only options that
+were typed reach the command, so that a file (`--config`) can stand between the defaults and the command line.
+"""
+
+import inspect
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+
+import typer
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+
+from schemas.config import Config
+from schemas.errors import ConfigError
+
+StoreOption = Annotated[
+    Path, typer.Option("--store", envvar="SFT_STORE", help="Folder of the store; made on first use.", show_default=True)
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
+MessageOption = Annotated[str | None, typer.Option("--message", "-m", help="A line for the version's log.")]
+ConfigFileOption = Annotated[
+    Path | None, typer.Option("--config", help="TOML file with these settings; typed options stand above it.")
+]
+RefArgument = Annotated[
+    str, typer.Argument(metavar="REF", help="NAME (latest), NAME@7, NAME@tag, or a manifest's path.")
+]
+
+DEFAULT_STORE = Path("sft-data")
+
+C = TypeVar("C", bound=Config)
+
+
+def config_options(
+    model: type[Config], parameter: str = "given", *, skip: tuple[str, ...] = ()
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command one option per field of a model; the typed ones arrive in `parameter`, as name -> value."""
+    fields = {name: field for name, field in model.model_fields.items() if name not in skip}
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        signature = inspect.signature(function)
+        own = [p for name, p in signature.parameters.items() if name != parameter]
+        options = [_option(name, field) for name, field in fields.items()]
+
+        def command(**arguments: Any) -> None:
+            typed = {name: arguments.pop(name) for name in fields}
+            given = {name: value for name, value in typed.items() if value not in (None, [])}
+            function(**arguments, **{parameter: given})
+
+        command.__name__, command.__doc__, command.__module__ = function.__name__, function.__doc__, function.__module__
+        parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in [*own, *options]]
+        command.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportFunctionMemberAccess] # read by Typer
+        command.__annotations__ = {p.name: p.annotation for p in parameters}
+        return command
+
+    return decorate
+
+
+def _option(name: str, field: FieldInfo) -> inspect.Parameter:
+    """Make the option of one field. Its default is None, "not typed"; the help shows the field's own default."""
+    flag = f"--{name.replace('_', '-')}"
+    kind = _plain_type(field.annotation)
+    names = [f"{flag}/--no-{flag[2:]}"] if kind is bool else [flag]
+    bounds = _bounds(field)
+    text = " ".join((field.description or "").split()) + (f" ({bounds})" if bounds else "")
+    shown = _shown(field.default)
+    option = typer.Option(*names, help=text, show_default=shown)
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]
+    )
+
+
+def _limits(bound: object) -> dict[str, Any]:
+    """Give the limits that a piece of field metadata states."""
+    return {k: getattr(bound, k) for k in ("ge", "gt", "le", "lt") if getattr(bound, k, None) is not None}
+
+
+def _bounds(field: FieldInfo) -> str:
+    signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
+    return ", ".join(f"{signs[k]} {v:g}" for m in field.metadata for k, v in _limits(m).items())
+
+
+def _plain_type(annotation: Any) -> Any:
+    """Give the type that Typer parses: without None and Annotated; a tuple of values becomes a repeated option."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _plain_type(get_args(annotation)[0])
+    if origin in (Union, UnionType):
+        return _plain_type(next(a for a in get_args(annotation) if a is not NoneType))
+    if origin is tuple:
+        return list[get_args(annotation)[0]]
+    return annotation if origin is Literal or isinstance(annotation, type) else str
+
+
+def _shown(default: Any) -> str | bool:
+    if default is None or default in ((), ""):
+        return False
+    if isinstance(default, bool):
+        return "on" if default else "off"
+    return ", ".join(map(str, default)) if isinstance(default, tuple) else str(default)  # pyright: ignore[reportUnknownArgumentType] # any tuple
+
+
+def build(model: type[C], given: Mapping[str, Any], file: Path | None = None, *, where: str = "options") -> C:
+    """Make a configuration of defaults, then the file, then what was typed; raise ConfigError for what cannot be."""
+    values: dict[str, Any] = {}
+    if file is not None:
+        try:
+            values = tomllib.loads(file.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigError(f"config {file}", error.strerror or str(error), "a TOML file") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"config {file}", f"not TOML ({error})", "lines such as `threshold = 0.8`") from error
+        where = f"{where}, {file}"
+    try:
+        return model.model_validate({**values, **given})
+    except ValidationError as error:
+        parts = [_problem(e["loc"], e["msg"], e.get("input")) for e in error.errors()]
+        raise ConfigError(where, "; ".join(parts), remedy="see --help for what each value may be") from error
+
+
+def _problem(loc: tuple[int | str, ...], message: str, value: Any) -> str:
+    name = "--" + str(loc[0]).replace("_", "-") if loc else "settings"
+    shown = f" {value}" if loc and not isinstance(value, dict) else ""
+    return f"{name}{shown}: {message[0].lower()}{message[1:]}"
