@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 
 import polars as pl
 
+from curate.canonical import write_canonical
 from schemas.errors import ConfigError, ConflictError, StoreError
 from schemas.manifest import FileEntry, Manifest, Role
 from schemas.objects import Checked, file_sha256
@@ -35,6 +36,8 @@ class Garbage:
 
     paths: tuple[Path, ...]
     bytes: int
+    limit: float
+    """Time in seconds since the epoch: what is younger stays."""
 
 
 def _explain(error: OSError, where: Path) -> NoReturn:
@@ -83,8 +86,6 @@ class Store:
             yield path
         except OSError as error:
             _explain(error, self.root)
-        except pl.exceptions.ComputeError as error:  # polars reports a full disk so
-            raise StoreError(f"store {self.root}", str(error), "a place to write to") from error
         finally:
             with suppress(OSError):
                 path.unlink(missing_ok=True)
@@ -101,9 +102,7 @@ class Store:
     ) -> FileEntry:
         """Write a frame as an object (Arrow IPC, one record batch, not compressed, so that it can be memory-mapped)."""
         with self._temporary(".arrow") as temporary:
-            frame.rechunk().write_ipc(
-                temporary, compat_level=pl.CompatLevel.oldest(), record_batch_size=max(1, frame.height)
-            )
+            write_canonical(frame, temporary)
             sha256, size = self._keep(temporary)
         return FileEntry(
             role=role,
@@ -243,7 +242,7 @@ class Store:
             for path in (self.root / "objects").glob("??/*")
             if path.stem not in named and path.stat().st_mtime < limit
         ]
-        return Garbage(tuple(old), sum(p.stat().st_size for p in old))
+        return Garbage(tuple(old), sum(p.stat().st_size for p in old), limit)
 
     def _named(self, skip: set[Path]) -> set[str]:
         """Collect the hashes of all objects that a version, a run or a remembered stage result names."""
@@ -262,11 +261,14 @@ class Store:
         """Remove what `garbage` found, unless it was taken up again since."""
         named = self._named(skip=set(garbage.paths))
         for path in garbage.paths:
-            if path.stem not in named:
-                try:
+            try:
+                taken_up = path.stem in named or path.stat().st_mtime > garbage.limit
+                if not taken_up:
                     path.unlink(missing_ok=True)
-                except OSError as error:
-                    _explain(error, self.root)
+            except FileNotFoundError:  # another gc was faster
+                continue
+            except OSError as error:
+                _explain(error, self.root)
 
 
 def now() -> str:

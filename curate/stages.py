@@ -1,0 +1,23 @@
+"""The stages of the pipeline by name, in the order in which they run.
+
+A stage's module is imported when it is asked for, so that `sft --help` and the stages before it do not pay for numpy,
+scipy and datasketch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from schemas.errors import ConfigError
+
+if TYPE_CHECKING:
+    from curate.stage import Stage
+
+PIPELINE: tuple[str, ...] = ("normalize", "rules", "signals", "dedup", "split")
+"""The stages that run over a dataset; ingest makes it and review is people's work."""
+
+
+def stage(name: str) -> "Stage":
+    """Give a stage by its name; raise ConfigError that names the known ones."""
+    if name not in PIPELINE:
+        raise ConfigError(f"stage {name!r}", "no such stage", f"one of {', '.join(PIPELINE)}")
+    return import_module(f"curate.{name}").STAGE

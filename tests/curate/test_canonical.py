@@ -1,0 +1,68 @@
+"""Equal frames give equal bytes, however their columns came about."""
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from curate.canonical import write_canonical
+from schemas.record import MESSAGE
+
+SCHEMA = {
+    "text": pl.String,
+    "list": pl.List(pl.String),
+    "messages": pl.List(MESSAGE),
+    "struct": pl.Struct({"a": pl.Int64, "b": pl.String}),
+    "float": pl.Float32,
+    "integer": pl.UInt64,
+    "small": pl.UInt8,
+    "flag": pl.Boolean,
+}
+texts = st.none() | st.text(max_size=5)
+turn = st.fixed_dictionaries({"role": texts, "content": texts, "name": texts, "tool_calls": texts})
+rows = st.lists(
+    st.fixed_dictionaries(
+        {
+            "text": texts,
+            "list": st.none() | st.lists(texts, max_size=3),
+            "messages": st.none() | st.lists(turn, max_size=3),
+            "struct": st.none() | st.fixed_dictionaries({"a": st.none() | st.integers(-5, 5), "b": texts}),
+            "float": st.none() | st.floats(width=32, allow_nan=False),
+            "integer": st.none() | st.integers(0, 2**64 - 1),
+            "small": st.none() | st.integers(0, 255),
+            "flag": st.none() | st.booleans(),
+        }
+    ),
+    max_size=20,
+)
+
+
+def written(frame: pl.DataFrame, path: Path) -> bytes:
+    write_canonical(frame, path)
+    return path.read_bytes()
+
+
+@given(rows=rows, cut=st.integers(0, 20), mask=st.lists(st.booleans(), min_size=20, max_size=20))
+def test_equal_frames_give_equal_bytes(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, Any]], cut: int, mask: list[bool]
+) -> None:
+    """The same rows as one chunk, as two, as a slice of more, and with nulls that cover values."""
+    path = tmp_path_factory.mktemp("canonical") / "x.arrow"
+    frame = pl.DataFrame(rows, schema=SCHEMA)
+    keep = pl.Series(mask[: frame.height], dtype=pl.Boolean)
+    hidden = frame.with_columns(pl.when(keep).then(pl.col(c)).alias(c) for c in SCHEMA)
+    plain = pl.DataFrame(hidden.to_dicts(), schema=SCHEMA)
+    expected = written(plain, path)
+    assert pl.read_ipc(path).equals(plain)
+    assert written(hidden, path) == expected
+    assert written(pl.concat([hidden[:cut], hidden[cut:]], rechunk=False), path) == expected
+    assert written(pl.concat([hidden, hidden])[frame.height :], path) == expected
+    assert written(hidden.reverse().reverse(), path) == expected
+
+
+def test_a_type_that_no_object_holds_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="date"):
+        write_canonical(pl.DataFrame({"d": [None]}, schema={"d": pl.Date}), tmp_path / "x")
