@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
 
 Array = Any
 """A pyarrow array; pyarrow ships no types."""
@@ -31,57 +30,58 @@ def _canonical(array: Array) -> Array:
     """Rebuild an array with nothing undefined in its buffers. Raises TypeError for a type that no object holds."""
     if isinstance(array, pa.ChunkedArray):
         array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], type=array.type)
-    if array.offset:
-        array = array.take(pa.array(np.arange(len(array))))
-    kind, n = array.type, len(array)
     valid = None if array.null_count == 0 else np.asarray(array.is_valid().to_numpy(zero_copy_only=False))
-    bitmap = None if valid is None else pa.py_buffer(np.packbits(valid, bitorder="little").tobytes())
-    nulls = 0 if valid is None else int(n - valid.sum())
-    buffers = array.buffers()
-    if pa.types.is_struct(kind):
-        children = [_canonical(_masked(array.field(i), valid)) for i in range(kind.num_fields)]
-        return pa.Array.from_buffers(kind, n, [bitmap], null_count=nulls, children=children)
-    if pa.types.is_large_list(kind):
-        offsets = _offsets(buffers[1], n)
+    if array.offset or _hides_bytes(array, valid):
+        array = array.take(pa.array(np.arange(len(array)), mask=None if valid is None else ~valid))
+    buffers, children = _parts(array, valid)
+    bitmap = None if valid is None else _bits(valid)
+    nulls = 0 if valid is None else int(len(array) - valid.sum())
+    return pa.Array.from_buffers(array.type, len(array), [bitmap, *buffers], null_count=nulls, children=children)
+
+
+def _parts(array: Array, valid: Numbers | None) -> tuple[list[Any], list[Array] | None]:
+    """Give the buffers after the validity bitmap, and the children, each made canonical."""
+    kind, n, types = array.type, len(array), pa.types
+    if types.is_struct(kind):
+        return [], [_canonical(_masked(array.field(i), valid)) for i in range(kind.num_fields)]
+    if types.is_large_list(kind):
+        offsets = _offsets(array)
         child = array.values.slice(int(offsets[0]), int(offsets[-1] - offsets[0]))
-        _check_empty_nulls(offsets, valid)
-        start = pa.py_buffer((offsets - offsets[0]).tobytes())
-        return pa.Array.from_buffers(kind, n, [bitmap, start], null_count=nulls, children=[_canonical(child)])
-    if pa.types.is_large_string(kind) or pa.types.is_large_binary(kind):
-        offsets = _offsets(buffers[1], n)
-        _check_empty_nulls(offsets, valid)
-        size = int(offsets[-1] - offsets[0])
-        data = buffers[2].slice(int(offsets[0]), size) if buffers[2] is not None else pa.py_buffer(b"")
-        start = pa.py_buffer((offsets - offsets[0]).tobytes())
-        return pa.Array.from_buffers(kind, n, [bitmap, start, data], null_count=nulls)
-    if pa.types.is_boolean(kind):
-        values = np.asarray(array.fill_null(False).to_numpy(zero_copy_only=False), dtype=bool)
-        return pa.Array.from_buffers(
-            kind, n, [bitmap, pa.py_buffer(np.packbits(values, bitorder="little").tobytes())], null_count=nulls
-        )
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
-        numbers = np.frombuffer(buffers[1], dtype=kind.to_pandas_dtype(), count=n)
-        if valid is not None:
-            numbers = np.where(valid, numbers, numbers.dtype.type(0))
-        return pa.Array.from_buffers(kind, n, [bitmap, pa.py_buffer(numbers.tobytes())], null_count=nulls)
+        return [pa.py_buffer((offsets - offsets[0]).tobytes())], [_canonical(child)]
+    if types.is_large_string(kind):
+        offsets, data = _offsets(array), array.buffers()[2]
+        used = pa.py_buffer(b"") if data is None else data.slice(int(offsets[0]), int(offsets[-1] - offsets[0]))
+        return [pa.py_buffer((offsets - offsets[0]).tobytes()), used], None
+    if types.is_boolean(kind):
+        return [_bits(np.asarray(array.fill_null(False).to_numpy(zero_copy_only=False), dtype=bool))], None
+    if types.is_integer(kind) or types.is_floating(kind):
+        numbers = np.frombuffer(array.buffers()[1], dtype=kind.to_pandas_dtype(), count=n)
+        return [
+            pa.py_buffer((numbers if valid is None else np.where(valid, numbers, numbers.dtype.type(0))).tobytes())
+        ], None
     raise TypeError(f"no object holds a column of type {kind}")
 
 
-def _offsets(buffer: Any, n: int) -> Numbers:
+def _bits(values: Numbers) -> Any:
+    return pa.py_buffer(np.packbits(values, bitorder="little").tobytes())
+
+
+def _offsets(array: Array) -> Numbers:
+    """Give the offsets of a list or string array: int64, one more than its rows."""
+    buffer = array.buffers()[1]
+    n = len(array) + 1
     return (
-        np.frombuffer(buffer, dtype=np.int64, count=n + 1)
-        if buffer is not None and buffer.size
-        else np.zeros(n + 1, np.int64)
+        np.frombuffer(buffer, dtype=np.int64, count=n) if buffer is not None and buffer.size else np.zeros(n, np.int64)
     )
 
 
-def _masked(child: Array, valid: Numbers | None) -> Array:
-    """Give a struct's field with null where the struct is null, whatever lies underneath."""
-    if valid is None:
-        return child
-    return pc.if_else(pa.array(valid), child, pa.scalar(None, type=child.type))
+def _masked(array: Array, valid: Numbers | None) -> Array:
+    """Give an array with null, and nothing underneath it, wherever `valid` is false."""
+    return array if valid is None else array.take(pa.array(np.arange(len(array)), mask=~valid))
 
 
-def _check_empty_nulls(offsets: Numbers, valid: Numbers | None) -> None:
-    if valid is not None and np.diff(offsets)[~valid].any():
-        raise AssertionError("polars wrote bytes under a null: they would have to be removed here")
+def _hides_bytes(array: Array, valid: Numbers | None) -> bool:
+    """Whether something of variable length lies under a null."""
+    if valid is None or not (pa.types.is_large_list(array.type) or pa.types.is_large_string(array.type)):
+        return False
+    return bool(np.diff(_offsets(array))[~valid].any()) if not array.offset else True
