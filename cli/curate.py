@@ -46,7 +46,7 @@ def ingest(
         list[str],
         typer.Argument(
             metavar="INPUT...",
-            help="Files, globs, - for stdin, or hf://datasets/ paths; .json .jsonl .parquet .csv .arrow, each also .gz or .zst.",
+            help="Files (.json .jsonl .parquet .csv .arrow, also .gz or .zst), globs, hf://datasets/ paths, or - for stdin.",
         ),
     ],
     name: Annotated[str, typer.Option("--name", help="Dataset that the rows go to; made on first use.")],
@@ -163,7 +163,7 @@ def split() -> None:
     """Divide rows into train, val and test by near-duplicate cluster. Rows never move when data is added."""
 
 
-@app.command(epilog="Example: sft curate rules mix --disable placeholder_response")
+@app.command(epilog="Example: sft curate rules mix --disable rule:placeholder_response")
 @config_options(RulesConfig)
 def rules(
     given: dict[str, Any],
@@ -188,9 +188,8 @@ def rules(
 def list_rules(*, json: bool) -> None:
     """Print every rule with what it does."""
     from curate.rules import list_rules as known
-    from schemas.reasons import sentence
 
-    rows = [(rule.name, rule.severity, sentence(rule.reason)) for rule in known()]
+    rows = [(rule.name, rule.severity, rule.sentence) for rule in known()]
     if json:
         print_json({"rules": [{"name": n, "severity": s, "sentence": t} for n, s, t in rows]})
     else:

@@ -1,10 +1,15 @@
 """The tables that several commands print of a version: rows through the stages, rows by source, reasons."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from cli.render import number, table
 from schemas.manifest import Manifest
 from schemas.reasons import sentence
+
+if TYPE_CHECKING:
+    from curate.summary import SourceCount
 
 
 def by_count(counts: Mapping[str, int]) -> list[tuple[str, int]]:
@@ -28,13 +33,22 @@ def funnel(manifest: Manifest) -> None:
     table("Rows through the stages", ["stage", "#in", "#kept", "#edited", "#rejected", "reasons"], rows)
 
 
-def by_source(sources: Mapping[str, Mapping[str, int]]) -> None:
-    """Print rows and kept rows of each source."""
-    rows = [
-        (name, number(n["rows"]), number(n["kept"]), f"{n['kept'] / n['rows']:.1%}" if n["rows"] else "")
-        for name, n in sources.items()
-    ]
-    table("By source", ["source", "#rows", "#kept", "#share"], rows)
+def by_source(sources: Mapping[str, "SourceCount"]) -> None:
+    """Print, for each source and in all: rows in, rows rejected by reason, rows kept."""
+    total: Counter[str] = Counter()
+    for count in sources.values():
+        total.update(count.rejected)
+    several = len(sources) > 1
+
+    def line(name: str, of: Callable[["SourceCount"], int]) -> list[str]:
+        numbers = [of(count) for count in sources.values()]
+        return [name, *(number(n) if n else "" for n in [*numbers, *([sum(numbers)] if several else [])])]
+
+    rows = [line("in", lambda c: c.rows)]
+    rows += [line(f"- {reason}", lambda c, r=reason: c.rejected.get(r, 0)) for reason, _ in by_count(total)]
+    rows += [line("kept", lambda c: c.kept)]
+    columns = ["", *(f"#{name}" for name in sources), *(["#all"] if several else [])]
+    table("By source", columns, rows)
 
 
 def reasons(rejected: Mapping[str, int]) -> None:

@@ -5,12 +5,13 @@ the finished stages again, and a run over an unchanged dataset computes nothing 
 """
 
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from curate.ingest import ingest
+from curate.ingest.inputs import find_inputs
 from curate.sources import Started
 from curate.stage import Progress, StageResult, no_progress, run_stage
 from curate.stages import PIPELINE, stage
@@ -19,6 +20,8 @@ from curate.version import Commit, Draft, commit_version
 from schemas.config import Recipe, SourceRecipe
 from schemas.dataset import Dataset
 from schemas.errors import ConfigError
+from schemas.manifest import FileEntry, Source, digest
+from schemas.objects import file_sha256
 
 
 @dataclass
@@ -73,7 +76,9 @@ def run_recipe(
     draft = Draft.of(parent) if parent else Draft(dataset_name)
     notes: list[str] = []
     for source in recipe.sources:
-        draft = _ingest(store, draft, source, base, started, notes)
+        read = _read_source(store, draft, source, base, started)
+        notes.extend(read.notes)
+        draft = draft.with_source(read.source, read.files) if read.source else draft
     if not draft.files:
         raise ConfigError(
             f"dataset {dataset_name!r}", "has no rows", "sources in the recipe, or an earlier `sft curate ingest`"
@@ -92,20 +97,58 @@ def run_recipe(
     return Run(commit_version(store, draft, parent, message or f"run: {done}"), results, notes)
 
 
-def _ingest(
-    store: Store, draft: Draft, recipe: SourceRecipe, base: Path | None, started: Started, notes: list[str]
-) -> Draft:
-    """Bring a source of the recipe into the draft, unless it is there and its files are what they were."""
+@dataclass(frozen=True)
+class _Read:
+    """A source as it was read; None where the dataset has it already."""
+
+    source: Source | None
+    files: tuple[FileEntry, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def _read_source(store: Store, draft: Draft, recipe: SourceRecipe, base: Path | None, started: Started) -> _Read:
+    """Read a source of the recipe, unless it is in the draft and its files and terms are what they were."""
     name = recipe.source or recipe.format
     there = next((s for s in draft.sources if s.name == name), None)
-    if there is not None and _unchanged(there.inputs, base):
-        return draft
-    progress = started(f"ingest {name}", 0)
-    found = ingest(store, recipe.inputs, recipe.format, recipe, progress=progress, base=base)
-    notes.extend(found.notes)
+    files = find_inputs(recipe.inputs, base)
+    if any(file.path == "-" or "://" in file.path for file in files):
+        if there is not None:
+            again = "read it again with `sft curate ingest --replace`"
+            return _Read(None, notes=(f"source {name} is there already and not a local file: kept as it is; {again}",))
+        found = ingest(store, recipe.inputs, recipe.format, recipe, progress=started(f"ingest {name}", 0), base=base)
+        return _Read(found.source, found.files, found.notes)
+    hashes = [file_sha256(Path(file.path)) for file in files]
+    if there is not None and _same(there, recipe, hashes):
+        return _Read(None)
+    key = digest(["ingest", recipe.model_dump(mode="json"), hashes, [file.label for file in files]])
+    if (known := _recalled(store, key)) is None:
+        found = ingest(store, recipe.inputs, recipe.format, recipe, progress=started(f"ingest {name}", 0), base=base)
+        known = _Read(found.source, found.files, found.notes)
+        facts = {
+            "source": found.source.model_dump(mode="json"),
+            "files": [file.model_dump(mode="json") for file in found.files],
+            "notes": list(found.notes),
+        }
+        store.remember(key, facts)
     if there is not None:
-        notes.append(f"source {name}: its files have changed since version {draft.name}; its rows were exchanged")
-    return draft.with_source(found.source, found.files)
+        changed = f"source {name}: its files or terms are not what they were; its rows were exchanged"
+        known = replace(known, notes=(*known.notes, changed))
+    return known
+
+
+def _same(there: Source, recipe: SourceRecipe, hashes: list[str]) -> bool:
+    terms = (recipe.license, recipe.terms, recipe.generated_by)
+    return [i.sha256 for i in there.inputs] == hashes and (there.license, there.terms, there.generated_by) == terms
+
+
+def _recalled(store: Store, key: str) -> _Read | None:
+    facts = store.recall(key)
+    if facts is None:
+        return None
+    files = tuple(FileEntry.model_validate(file) for file in facts["files"])
+    if not all((store.root / file.path).exists() for file in files):
+        return None
+    return _Read(Source.model_validate(facts["source"]), files, tuple(facts["notes"]))
 
 
 def apply_stage(

@@ -10,6 +10,15 @@ from schemas.manifest import StageCount
 
 
 @dataclass(frozen=True)
+class SourceCount:
+    """Rows of one source: all of them, those kept, and the others by reason."""
+
+    rows: int
+    kept: int
+    rejected: dict[str, int]
+
+
+@dataclass(frozen=True)
 class Summary:
     """What `sft show` says about a version."""
 
@@ -22,7 +31,7 @@ class Summary:
     rows: int
     kept: int
     rejected: dict[str, int]
-    by_source: dict[str, dict[str, int]]
+    by_source: dict[str, SourceCount]
     by_split: dict[str, int]
     stages: tuple[StageCount, ...]
     flags: dict[str, int]
@@ -37,7 +46,7 @@ def summarise(dataset: Dataset) -> Summary:
     """Count a version's rows. Reads: source, kept, reject_reason, split, flags."""
     rows = dataset.scan(["source", "kept", "reject_reason", "split", "flags"]).collect(engine="streaming")
     kept = rows.filter("kept")
-    by_source = rows.group_by("source").agg(rows=pl.len(), kept=pl.col("kept").sum()).sort("source")
+    sources = {str(name): part for (name,), part in sorted(rows.partition_by("source", as_dict=True).items())}
     m = dataset.manifest
     return Summary(
         name=m.name,
@@ -49,7 +58,10 @@ def summarise(dataset: Dataset) -> Summary:
         rows=rows.height,
         kept=kept.height,
         rejected=_counts(rows.get_column("reject_reason")),
-        by_source={s: {"rows": n, "kept": k} for s, n, k in by_source.iter_rows()},
+        by_source={
+            name: SourceCount(part.height, int(part["kept"].sum()), _counts(part["reject_reason"]))
+            for name, part in sources.items()
+        },
         by_split=_counts(kept.get_column("split")),
         stages=m.counts,
         flags=_counts(kept.get_column("flags").explode(empty_as_null=True)),
