@@ -46,7 +46,7 @@ def ingest(
         list[str],
         typer.Argument(
             metavar="INPUT...",
-            help="Files (.json .jsonl .parquet .csv .arrow, also .gz or .zst), globs, hf://datasets/ paths, or - for stdin.",
+            help="Files (.json .jsonl .parquet .csv .arrow, also .gz .zst), globs, hf://datasets/ paths, - for stdin.",
         ),
     ],
     name: Annotated[str, typer.Option("--name", help="Dataset that the rows go to; made on first use.")],

@@ -15,15 +15,35 @@ import pyarrow as pa
 Array = Any
 """A pyarrow array; pyarrow ships no types."""
 Numbers = np.ndarray[Any, Any]
+_LARGEST = 2**31 - 1
+"""Bytes that offsets of 32 bits can reach."""
 
 
-def write_canonical(frame: pl.DataFrame, path: Path) -> None:
-    """Write a frame as an Arrow IPC file of one record batch, uncompressed, so that it can be memory-mapped."""
+def write_canonical(frame: pl.DataFrame, path: Path, *, compact: bool = False) -> None:
+    """Write a frame as an Arrow IPC file of one record batch, uncompressed, so that it can be memory-mapped.
+
+    `compact` is for columns that say little: offsets of 32 bits, and no bytes at all for a column of nulls (its type
+    becomes Arrow's null; a reader casts it back).
+    """
     table = frame.rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
     columns = [_canonical(column.combine_chunks()) for column in table.columns]
-    batch = pa.record_batch(columns, schema=table.schema)
-    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+    if compact:
+        columns = [_compact(column) for column in columns]
+    batch = pa.record_batch(columns, names=table.column_names)
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, batch.schema) as writer:
         writer.write_batch(batch)
+
+
+def _compact(array: Array) -> Array:
+    if array.null_count == len(array):
+        return pa.nulls(len(array))
+    if array.nbytes > _LARGEST:
+        return array
+    if pa.types.is_large_string(array.type):
+        return array.cast(pa.string())
+    if pa.types.is_large_list(array.type) and pa.types.is_large_string(array.type.value_type):
+        return array.cast(pa.list_(pa.string()))
+    return array
 
 
 def _canonical(array: Array) -> Array:

@@ -17,7 +17,7 @@ from schemas.config import NormalizeConfig
 from schemas.dataset import Dataset, Shard
 from schemas.record import OVERLAY_SCHEMA, ROLE_NAMES, ROLES, VERDICT_SCHEMA, content_hash
 
-BLANKS = "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
+BLANKS = "\t\n\v\f\r \x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000"
 """Unicode's White_Space: what polars strips; Python's own idea of blanks has four control characters more."""
 
 _LINE_END = re.compile("\r\n|[\r\v\f\x85\u2028\u2029]")  # the mandatory breaks of UAX #14

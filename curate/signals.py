@@ -6,9 +6,9 @@
              longest responses are a baseline that is hard to beat: zhao24b, PMLR 235); the logarithm leaves a right
              answer of one word above 0.
     variety  1 - repetition / max_repetition, at least 0. data-juicer's `alpaca-cot-en-refine` drops rows above 0.6.
-    text     alphanumeric is the share of letters and digits among the characters that are not blank, so that tables
-             and indented code lose nothing for their layout; (alphanumeric - min_alphanumeric) / (good_alphanumeric - min_alphanumeric), between 0 and 1. The same
-             recipe drops rows below 0.1.
+    text     (alphanumeric - min_alphanumeric) / (good_alphanumeric - min_alphanumeric), between 0 and 1. The same
+             recipe drops rows below 0.1. It is the share of letters and digits among the characters that are not blank,
+             so that tables and indented code lose nothing for their layout.
 
 It orders rows for a person or a budget; it says nothing about truth.
 """

@@ -6,7 +6,7 @@ own, holds every row that was ever dealt:
 
 - a row in the ledger keeps its split;
 - new rows of a group with rows in the ledger follow them, test before val before train: evaluation keeps its rows;
-- where a group has evaluation rows, its training rows in the ledger stay training rows and are rejected (`leak:bridge`).
+- where a group has evaluation rows, its training rows in the ledger stay training rows, rejected as `leak:bridge`.
 
 Every row that could be read is dealt, also those that another stage leaves out, so that a restored row has its split.
 """

@@ -100,9 +100,9 @@ class Store:
         shard: int | None = None,
         statistics: dict[str, int] | None = None,
     ) -> FileEntry:
-        """Write a frame as an object (Arrow IPC, one record batch, not compressed, so that it can be memory-mapped)."""
+        """Write a frame as an object: Arrow IPC, one record batch, not compressed, so that it can be memory-mapped."""
         with self._temporary(".arrow") as temporary:
-            write_canonical(frame, temporary)
+            write_canonical(frame, temporary, compact=role == "annotation")
             sha256, size = self._keep(temporary)
         return FileEntry(
             role=role,

@@ -66,10 +66,18 @@ class SignalsConfig(Config):
 
     good_response_words: Annotated[int, Field(ge=1)] = 80
     """Responses from this length on get full marks for length (a long-answer baseline is hard to beat: zhao24b)."""
-    max_repetition: Share = 0.6
-    """Share of repeated 10-character pieces at which the quality is 0 (data-juicer, alpaca-cot-en-refine: 0.6)."""
+    max_repetition: Annotated[float, Field(gt=0.0, le=1.0)] = 0.6
+    """Share of repeated 10-byte pieces at which the quality is 0 (data-juicer, alpaca-cot-en-refine: 0.6)."""
     min_alphanumeric: Share = 0.1
     """Share of letters and digits at which the quality is 0 (data-juicer, alpaca-cot-en-refine: 0.1)."""
+    good_alphanumeric: Share = 0.6
+    """Share of letters and digits from which on the quality is not reduced (code has about 0.6, prose 0.8)."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.good_alphanumeric <= self.min_alphanumeric:
+            raise ValueError("good_alphanumeric should be above min_alphanumeric")
+        return self
 
 
 class DedupConfig(Config):

@@ -56,7 +56,7 @@ class Shard:
                     schema = dict(lf.collect_schema())
                 need = [c for c in schema if c in wanted or (outcome and c in _outcome_needs(stage))]
                 if need:
-                    parts.append(lf.select(need))
+                    parts.append(lf.select(pl.col(c).cast(schema[c]) for c in need))
                     present.update({c: schema[c] for c in need})
             else:
                 absent = [c for c in schema if c in wanted]

@@ -28,6 +28,7 @@ REASONS: dict[str, str] = {
     "flag:short_response": "The response has very few words; most such answers are right, some are not.",
     "flag:placeholder_context": "The context says that there is none ('N/A', 'no input').",
     "flag:url_only_context": "The context is only a web address, which the model cannot open.",
+    "flag:response_equals_context": "The response repeats the context; right where there was nothing to change.",
     "flag:refusal": "The response reads like a refusal of an AI assistant.",
     # dedup
     "duplicate:exact": "The same prompt and response, letter for letter after case and spaces, as a row that is kept.",

@@ -63,6 +63,23 @@ def test_equal_frames_give_equal_bytes(
     assert written(hidden.select(pl.all().gather(list(range(frame.height)))), path) == expected
 
 
+def test_compact_columns_read_back_alike_and_nulls_cost_nothing(tmp_path: Path) -> None:
+    frame = pl.DataFrame(
+        {
+            "verdict": ["x", None, "é" * 3] * 500,
+            "flags": [["a"], None, []] * 500,
+            "none": [None] * 1500,
+            "n": [1.5, None, 0.0] * 500,
+        },
+        schema={"verdict": pl.String, "flags": pl.List(pl.String), "none": pl.String, "n": pl.Float32},
+    )
+    write_canonical(frame, tmp_path / "small", compact=True)
+    write_canonical(frame, tmp_path / "plain")
+    read = pl.scan_ipc(tmp_path / "small").collect()
+    assert read.cast({"none": pl.String}).equals(frame)
+    assert (tmp_path / "small").stat().st_size < 0.6 * (tmp_path / "plain").stat().st_size
+
+
 def test_a_type_that_no_object_holds_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="date"):
         write_canonical(pl.DataFrame({"d": [None]}, schema={"d": pl.Date}), tmp_path / "x")
