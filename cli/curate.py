@@ -33,10 +33,18 @@ from schemas.errors import ConfigError
 if TYPE_CHECKING:
     from curate.version import Commit
 
-app = typer.Typer(help="Ingest raw files, run stages, make versions.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 
 
-@app.command(epilog="Example: sft curate ingest alpaca alpaca_data.json --name mix --license CC-BY-NC-4.0")
+@app.callback()
+def root() -> None:
+    """Ingest raw files, run stages, make versions."""
+
+
+@app.command(
+    short_help="Read files as rows of a source.",
+    epilog="Example: sft curate ingest alpaca alpaca_data.json --name mix --license CC-BY-NC-4.0",
+)
 @config_options(IngestConfig)
 def ingest(
     format: Annotated[
@@ -82,10 +90,93 @@ def ingest(
     out(f"source {found.source.name}: {number(found.rows)} rows read as {found.format}, {number(kept)} kept")
     reasons(found.rejected)
     _tell(commit)
-    next_commands(f"sft curate run recipes/default.toml --name {name}")
+    next_commands(f"sft curate run recipes/default.toml --name {name}", store=store)
 
 
-@app.command(epilog="Example: sft curate run recipes/default.toml --name mix")
+def _stage_command(name: str, model: type[Config], line: str, example: str) -> Callable[[Callable[..., None]], None]:
+    """Make the command of one stage: its options are the fields of its configuration."""
+
+    def register(described: Callable[..., None]) -> None:
+        @config_options(model)
+        def command(
+            ref: RefArgument,
+            given: dict[str, Any],
+            config: ConfigFileOption = None,
+            store: StoreOption = DEFAULT_STORE,
+            message: MessageOption = None,
+            json: JsonOption = False,
+        ) -> None:
+            run_stage_command(name, model, ref, given, config, store, message, json=json)
+
+        command.__doc__ = described.__doc__
+        app.command(name, short_help=line, epilog=f"Example: {example}")(command)
+
+    return register
+
+
+@_stage_command(
+    "normalize", NormalizeConfig, "Make the text uniform; every edit is logged.", "sft curate normalize mix --no-nfc"
+)
+def normalize() -> None:
+    """Make the text uniform: Unicode NFC, line ends, control characters, blanks, role names, empty system prompts."""
+
+
+@app.command(
+    short_help="Judge rows: reject what is unfit, flag what is doubtful.",
+    epilog="Example: sft curate rules mix --disable rule:placeholder_response",
+)
+@config_options(RulesConfig)
+def rules(
+    given: dict[str, Any],
+    ref: Annotated[
+        str | None, typer.Argument(metavar="REF", help="NAME (latest), NAME@7, NAME@tag, or a manifest's path.")
+    ] = None,
+    list_: Annotated[bool, typer.Option("--list", help="List the rules and stop.")] = False,
+    config: ConfigFileOption = None,
+    store: StoreOption = DEFAULT_STORE,
+    message: MessageOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Judge rows by rules: some reject, others flag a row that is kept."""
+    if list_:
+        list_rules(json=json)
+        return
+    if ref is None:
+        raise typer.BadParameter("name a version, or --list", param_hint="REF")
+    run_stage_command("rules", RulesConfig, ref, given, config, store, message, json=json)
+
+
+@_stage_command(
+    "signals", SignalsConfig, "Measure every row; a heuristic quality from 0 to 1.", "sft curate signals mix"
+)
+def signals() -> None:
+    """Measure every row cheaply, and give it a heuristic quality from 0 to 1. Rejects nothing."""
+
+
+@_stage_command(
+    "dedup",
+    DedupConfig,
+    "Leave out exact and near duplicates; name their match.",
+    "sft curate dedup mix --threshold 0.9 --source-priority dolly",
+)
+def dedup() -> None:
+    """Reject rows that say what a kept row says already; the same prompt with another answer is kept as a conflict."""
+
+
+@_stage_command(
+    "split",
+    SplitConfig,
+    "Divide rows into train, val and test without a leak.",
+    "sft curate split mix --train 0.9 --val 0.05 --test 0.05",
+)
+def split() -> None:
+    """Divide rows into train, val and test by near-duplicate cluster. Rows never move when data is added."""
+
+
+@app.command(
+    short_help="Run a recipe: sources, all stages, one version.",
+    epilog="Example: sft curate run recipes/default.toml --name mix",
+)
 def run(
     recipe: Annotated[
         Path, typer.Argument(metavar="RECIPE.toml", help="The dataset, its sources, and a table for each stage.")
@@ -119,70 +210,8 @@ def run(
         f"sft show {manifest.name}",
         f"sft why {manifest.name} SOURCE:ROW",
         f"sft train --manifest {manifest.name} --model tiny --out runs/first",
+        store=store,
     )
-
-
-def _stage_command(name: str, model: type[Config], example: str) -> Callable[[Callable[..., None]], None]:
-    """Make the command of one stage: its options are the fields of its configuration."""
-
-    def register(described: Callable[..., None]) -> None:
-        @config_options(model)
-        def command(
-            ref: RefArgument,
-            given: dict[str, Any],
-            config: ConfigFileOption = None,
-            store: StoreOption = DEFAULT_STORE,
-            message: MessageOption = None,
-            json: JsonOption = False,
-        ) -> None:
-            run_stage_command(name, model, ref, given, config, store, message, json=json)
-
-        command.__doc__ = described.__doc__
-        app.command(name, epilog=f"Example: {example}")(command)
-
-    return register
-
-
-@_stage_command("normalize", NormalizeConfig, "sft curate normalize mix --no-nfc")
-def normalize() -> None:
-    """Make the text uniform: Unicode NFC, line ends, control characters, blanks, role names, empty system prompts."""
-
-
-@_stage_command("signals", SignalsConfig, "sft curate signals mix")
-def signals() -> None:
-    """Measure every row cheaply, and give it a heuristic quality from 0 to 1. Rejects nothing."""
-
-
-@_stage_command("dedup", DedupConfig, "sft curate dedup mix --threshold 0.9 --source-priority dolly")
-def dedup() -> None:
-    """Reject rows that say what a kept row says already; the same prompt with another answer is kept as a conflict."""
-
-
-@_stage_command("split", SplitConfig, "sft curate split mix --train 0.9 --val 0.05 --test 0.05")
-def split() -> None:
-    """Divide rows into train, val and test by near-duplicate cluster. Rows never move when data is added."""
-
-
-@app.command(epilog="Example: sft curate rules mix --disable rule:placeholder_response")
-@config_options(RulesConfig)
-def rules(
-    given: dict[str, Any],
-    ref: Annotated[
-        str | None, typer.Argument(metavar="REF", help="NAME (latest), NAME@7, NAME@tag, or a manifest's path.")
-    ] = None,
-    list_: Annotated[bool, typer.Option("--list", help="List the rules and stop.")] = False,
-    config: ConfigFileOption = None,
-    store: StoreOption = DEFAULT_STORE,
-    message: MessageOption = None,
-    json: JsonOption = False,
-) -> None:
-    """Judge rows by rules: some reject, others flag a row that is kept."""
-    if list_:
-        list_rules(json=json)
-        return
-    if ref is None:
-        raise typer.BadParameter("name a version, or --list", param_hint="REF")
-    run_stage_command("rules", RulesConfig, ref, given, config, store, message, json=json)
 
 
 def list_rules(*, json: bool) -> None:

@@ -5,11 +5,11 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from cli.render import number, table
-from schemas.manifest import Manifest
 from schemas.reasons import sentence
 
 if TYPE_CHECKING:
     from curate.summary import SourceCount
+    from schemas.manifest import Manifest
 
 
 def by_count(counts: Mapping[str, int]) -> list[tuple[str, int]]:
@@ -17,7 +17,7 @@ def by_count(counts: Mapping[str, int]) -> list[tuple[str, int]]:
     return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
 
-def funnel(manifest: Manifest) -> None:
+def funnel(manifest: "Manifest") -> None:
     """Print how many rows entered each stage, were kept and rejected, and why; the last row's kept is what is left."""
     rows = [
         (

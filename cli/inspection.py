@@ -11,16 +11,12 @@ from cli.render import console, number, out, print_json, say, table
 if TYPE_CHECKING:
     from curate.lineage import Event
 
-EXAMPLES = {
-    "show": "Example: sft show mix@3",
-    "log": "Example: sft log mix",
-    "why": "Example: sft why mix alpaca:17",
-    "diff": "Example: sft diff mix@1 mix",
-}
+app = typer.Typer(rich_markup_mode=None)
 SHOWN_CHANGES = 20
 """Changes that `sft diff` prints of each word; `--json` and `--all` have all of them."""
 
 
+@app.command(epilog="Example: sft show mix@3")
 def show(ref: RefArgument, store: StoreOption = DEFAULT_STORE, json: JsonOption = False) -> None:
     """Show a version: rows through the stages, reasons, sources, splits, and what is stale."""
     from curate.summary import summarise
@@ -49,6 +45,7 @@ def show(ref: RefArgument, store: StoreOption = DEFAULT_STORE, json: JsonOption 
         say(f"stale: {', '.join(summary.stale)} ran before something that they read was changed. Run: sft curate run")
 
 
+@app.command(epilog="Example: sft log mix")
 def log(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A dataset.")],
     store: StoreOption = DEFAULT_STORE,
@@ -85,6 +82,7 @@ def log(
     table(f"Versions of {latest.name}", ["#seq", "version", "id", "time (UTC)", "#kept", "tags", "message"], rows)
 
 
+@app.command(epilog="Example: sft why mix alpaca:17")
 def why(
     ref: RefArgument,
     row: Annotated[str, typer.Argument(metavar="ROW", help="A row's id, the first letters of it, or SOURCE:ROW.")],
@@ -152,6 +150,7 @@ def _event(event: "Event") -> None:
             console().print(Text.assemble(f"{'':<16}", (f"{message['role']}: ", "cyan"), message["content"]))
 
 
+@app.command(epilog="Example: sft diff mix@1 mix")
 def diff(
     before: Annotated[str, typer.Argument(metavar="A", help="The earlier version.")],
     after: Annotated[str, typer.Argument(metavar="B", help="The later version.")],
@@ -162,9 +161,8 @@ def diff(
     json: JsonOption = False,
 ) -> None:
     """Say what changed between two versions: rows added, removed, edited, rejected, restored, re-split, rescored."""
-    from curate.upstream import pair_upstream
-
     from curate.diff import WORDS, compare
+    from curate.upstream import pair_upstream
     from schemas.dataset import open_dataset
 
     found = pair_upstream(compare(open_dataset(before, store), open_dataset(after, store)))

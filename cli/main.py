@@ -1,30 +1,69 @@
-"""The `sft` command: its groups, and how an expected failure is told."""
+"""The `sft` command: its groups, and how an expected failure is told.
+
+Commands are imported when they are called, so that `sft --help`, and each command, starts without the others.
+"""
 
 import sys
+from importlib import import_module
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
+from typer.main import get_command
 
-from cli import curate, inspection, storing
-from cli.train import train
 from schemas.errors import SftError
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it: 128 + SIGINT."""
 
+COMMANDS = {
+    "curate": ("cli.curate", "Ingest raw files, run stages, make versions."),
+    "show": ("cli.inspection", "Show a version: rows through the stages, reasons, sources, splits."),
+    "log": ("cli.inspection", "List the versions of a dataset, latest first."),
+    "why": ("cli.inspection", "Tell a row's life: origin, edits, verdicts, runs that trained on it."),
+    "diff": ("cli.inspection", "Say what changed between two versions."),
+    "verify": ("cli.storing", "Check that a version is whole and its numbers are true."),
+    "tag": ("cli.storing", "Give a version a name that stays."),
+    "gc": ("cli.storing", "Remove objects that nothing names."),
+    "export": ("cli.storing", "Write the kept rows of a version as files."),
+    "train": ("cli.train", "Fine-tune a model on the kept rows of a version."),
+}
+"""Each command, the module that holds its Typer app, and its line in the overview."""
+
+
+class LazyCommands(TyperGroup):
+    """The root group: knows the names and lines of all commands, and imports the one that is called."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 # Typer's signature, here and below
+        """Give the names in the order of a row's walk."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 # as above
+        """Import a command and give it; None for a name that there is not."""
+        if cmd_name not in COMMANDS:
+            return None
+        found: Any = get_command(import_module(COMMANDS[cmd_name][0]).app)
+        return getattr(found, "commands", {}).get(cmd_name, found)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 # as above
+        """Write the overview without importing anything."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
 app = typer.Typer(
     name="sft",
-    help="Supervised fine-tuning with every row accounted for: curate, version, diff and train on instruction data.",
+    cls=LazyCommands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-app.add_typer(curate.app, name="curate")
-for command in (inspection.show, inspection.log, inspection.why, inspection.diff):
-    app.command(epilog=inspection.EXAMPLES[command.__name__])(command)
-for command in (storing.verify, storing.tag, storing.gc, storing.export):
-    app.command(epilog=storing.EXAMPLES[command.__name__])(command)
-app.command(epilog="Example: sft train --manifest mix --model tiny --out runs/first")(train)
+
+
+@app.callback()
+def root() -> None:
+    """Supervised fine-tuning with every row accounted for: curate, version, diff and train on instruction data."""
 
 
 def run() -> None:
@@ -34,9 +73,10 @@ def run() -> None:
     except SftError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted: nothing was committed; the same command goes on from the finished stages\n")
-        sys.exit(INTERRUPTED)
+    except SystemExit as stop:
+        if stop.code == INTERRUPTED:  # Typer has caught Ctrl-C
+            sys.stderr.write("interrupted: nothing was committed; the same command goes on from the finished stages\n")
+        raise
     except BrokenPipeError:  # the reader of our output (head, less) has enough
         sys.stderr.close()
         sys.exit(0)

@@ -68,7 +68,7 @@ def _option(name: str, field: FieldInfo) -> inspect.Parameter:
     bounds = _bounds(field)
     text = " ".join((field.description or "").split()) + (f" ({bounds})" if bounds else "")
     shown = _shown(field.default)
-    option = typer.Option(*names, help=text, show_default=shown)
+    option = typer.Option(*names, help=f"{text} [default: {shown}]" if shown else text, show_default=False)
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]
     )
@@ -96,9 +96,9 @@ def _plain_type(annotation: Any) -> Any:
     return annotation if origin is Literal or isinstance(annotation, type) else str
 
 
-def _shown(default: Any) -> str | bool:
+def _shown(default: Any) -> str:
     if default is None or default in ((), ""):
-        return False
+        return ""
     if isinstance(default, bool):
         return "on" if default else "off"
     return ", ".join(map(str, default)) if isinstance(default, tuple) else str(default)  # pyright: ignore[reportUnknownArgumentType] # any tuple

@@ -1,11 +1,15 @@
 """What people see: tables, progress bars, one-line errors. Data goes to stdout, everything about the work to stderr."""
 
 import json
+import os
 import sys
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from cli.options import DEFAULT_STORE
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -49,19 +53,21 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> 
     from rich.table import Table
     from rich.text import Text
 
-    grid = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         grid.add_column(column.lstrip("#"), justify="right" if column.startswith("#") else "left", overflow="fold")
     for row in rows:
         grid.add_row(*(Text(cell) for cell in row))
+    console().print(Text(title, "bold"))
     console().print(grid)
 
 
-def next_commands(*commands: str) -> None:
-    """Name the commands that a person would want next."""
+def next_commands(*commands: str, store: Path) -> None:
+    """Name the commands that a person would want next; they carry --store where the store is not the usual one."""
+    usual = store == DEFAULT_STORE or os.environ.get("SFT_STORE") == str(store)
     out("Next:")
     for command in commands:
-        out(f"  {command}")
+        out(f"  {command}" + ("" if usual else f" --store {store}"))
 
 
 @contextmanager

@@ -8,16 +8,11 @@ import typer
 from cli.options import DEFAULT_STORE, JsonOption, RefArgument, StoreOption
 from cli.render import number, out, print_json, table
 from schemas.config import ExportFormat
-from schemas.stages import SPLITS
 
-EXAMPLES = {
-    "verify": "Example: sft verify mix --deep",
-    "tag": "Example: sft tag mix@3 golden",
-    "gc": "Example: sft gc --dry-run",
-    "export": "Example: sft export mix@golden --format openai --to out/",
-}
+app = typer.Typer(rich_markup_mode=None)
 
 
+@app.command(epilog="Example: sft verify mix --deep")
 def verify(
     ref: RefArgument,
     deep: Annotated[
@@ -48,6 +43,7 @@ def verify(
         raise typer.Exit(1)
 
 
+@app.command(epilog="Example: sft tag mix@3 golden")
 def tag(
     ref: RefArgument,
     name: Annotated[
@@ -68,6 +64,7 @@ def tag(
         out(f"{m.name}@{name} is version {m.seq} ({m.semver}, id {m.id[:12]})")
 
 
+@app.command(epilog="Example: sft gc --dry-run")
 def gc(
     grace_hours: Annotated[
         float,
@@ -95,6 +92,7 @@ def gc(
     out(f"{number(len(garbage.paths))} files, {number(garbage.bytes)} bytes {'would be ' if dry_run else ''}removed")
 
 
+@app.command(epilog="Example: sft export mix@golden --format openai --to out/")
 def export(
     ref: RefArgument,
     format: Annotated[
@@ -103,7 +101,7 @@ def export(
     to: Annotated[Path, typer.Option("--to", help="Folder to write to; new or empty.")],
     split: Annotated[
         list[str] | None,
-        typer.Option("--split", help=f"Only these splits ({', '.join(SPLITS)}); all of them by default."),
+        typer.Option("--split", help="Only this split: train, val or test; may be repeated. All of them by default."),
     ] = None,
     include_rejected: Annotated[
         bool, typer.Option("--include-rejected", help="Rejected rows too, with their reason (jsonl, parquet).")

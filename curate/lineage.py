@@ -110,13 +110,16 @@ def _annotation(shard: Shard, stage: str, index: int) -> dict[str, Any] | None:
 
 def _ingested(shard: Shard, now: Mapping[str, Any], index: int) -> Iterator[Event]:
     judged = _annotation(shard, "ingest", index) or {}
-    place = f"{now['source_file']} row {now['source_row']}"
-    facts = {"verdict": judged.get("verdict"), "detail": judged.get("detail"), "source_key": now["source_key"]}
-    yield Event("ingest", f"read from {place}", facts)
+    yield Event("ingest", f"read from {now['source_file']} row {now['source_row']}", {"source_key": now["source_key"]})
+    if reason := judged.get("verdict"):
+        facts = {"verdict": reason, "detail": judged["detail"]}
+        yield Event("ingest", f"rejected: {sentence(reason)}", facts)
+    elif judged.get("detail"):
+        yield Event("ingest", "noted", {"detail": judged["detail"]})
 
 
 def _stages(dataset: Dataset, shard: Shard, index: int) -> Iterator[Event]:
-    """Tell, in order, what each stage did to the row and said about it; a stage that never judged it is left out."""
+    """Tell, in order, what each stage did to the row and said about it; a stage that said nothing is left out."""
     text = _row(pl.scan_ipc(shard.text).select("messages", "context"), index)
     for stage in STAGES[1:]:
         if path := shard.overlays.get(stage):
@@ -127,11 +130,11 @@ def _stages(dataset: Dataset, shard: Shard, index: int) -> Iterator[Event]:
         judged = _annotation(shard, stage, index)
         if judged is None:
             continue
-        facts = {k: v for k, v in judged.items() if v is not None}
+        facts = {name: value for name, value in judged.items() if value not in (None, [])}
         if reason := judged["verdict"]:
             yield Event(stage, f"rejected: {sentence(reason)}", facts | _match(dataset, judged))
         elif facts:
-            yield Event(stage, "kept", facts)
+            yield Event(stage, "noted", facts)
 
 
 def _overlay_row(path: Path, index: int) -> dict[str, Any] | None:
