@@ -105,7 +105,7 @@ def normalize_row(messages: Sequence[Mapping[str, Any]], context: str | None, co
             edits.add("edit:empty_system")
             continue
         turns.append(turn)
-    if context is not None:
+    if context:  # "" is how Alpaca and Dolly write that there is none: no edit
         context = normalize_text(context, config, edits)
         if config.empty_system and not context.strip(BLANKS):
             context = None
@@ -132,9 +132,7 @@ def candidates(frame: pl.DataFrame) -> pl.DataFrame:
     role, content = turn.field("role"), turn.field("content")
     empty_system = (role == "system") & (content.fill_null("").str.strip_chars(BLANKS) == "")
     odd_turns = turns.filter(_may_change(content) | ~role.is_in(ROLES) | empty_system).get_column("row")
-    context = pl.col("context")
-    odd_context = _may_change(context) | (context == "").fill_null(value=False)
-    return frame.filter(pl.col("row").is_in(odd_turns.implode()) | odd_context)
+    return frame.filter(pl.col("row").is_in(odd_turns.implode()) | _may_change(pl.col("context")))
 
 
 def normalize_shard(shard: Shard, config: NormalizeConfig) -> pl.DataFrame:

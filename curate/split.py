@@ -213,13 +213,12 @@ def run(dataset: Dataset, config: SplitConfig, progress: Progress) -> Iterator[O
 def _note(rows: pl.DataFrame) -> Note:
     said: list[str] = []
     kept = rows.filter(pl.col("kept") & pl.col("leak").is_null())
-    for i, name in enumerate(SPLITS):
-        own = kept.filter(pl.col("dealt") == i)
-        said.append(f"{name} {own.height:,} rows in {own['group'].n_unique():,} groups")
+    for position, name in enumerate(SPLITS):
+        own = kept.filter(pl.col("dealt") == position)
+        said.append(f"{name}: {own.height:,} ({own['group'].n_unique():,})")
     leaks = rows["leak"].count()
-    return Note(
-        "; ".join(said) + (f"; {leaks:,} training rows left out as bridges to evaluation rows" if leaks else "")
-    )
+    bridges = f"; training rows left out as bridges to evaluation rows: {leaks:,}" if leaks else ""
+    return Note(f"rows (and groups of rows) by split: {', '.join(said)}{bridges}")
 
 
 STAGE = Stage("split", 1, SplitConfig, run, features=("split-ledger",))

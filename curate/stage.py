@@ -90,8 +90,7 @@ def run_stage(
     earlier = before(stage.name)
     reads = reads_digest(dataset.manifest.files, stage.name, earlier)
     settings = config.model_dump(mode="json")
-    own_indexes = [f.sha256 for f in dataset.manifest.files_of(stage.name) if f.role == "index"]
-    key = digest([stage.name, stage.version, settings, reads, own_indexes])
+    key = digest([stage.name, stage.version, settings, reads, _own_past(dataset, stage.name)])
     if not fresh and (known := _recall(store, key)):
         return known
     start = time.perf_counter()
@@ -120,6 +119,13 @@ def run_stage(
     }
     store.remember(key, facts)
     return result
+
+
+def _own_past(dataset: Dataset, stage: str) -> list[Any]:
+    """Give what a stage may read of its own earlier result: its indexes (the ledger of split) and their settings."""
+    indexes = [f.sha256 for f in dataset.manifest.files_of(stage) if f.role == "index"]
+    entry = dataset.manifest.stage(stage)
+    return [indexes, entry.config] if indexes and entry else []
 
 
 def _recall(store: Store, key: str) -> StageResult | None:

@@ -49,7 +49,7 @@ class NormalizeConfig(Config):
     role_names: bool = True
     """Replace other names of roles (human, gpt, bot, model …) by system, user, assistant, tool."""
     empty_system: bool = True
-    """Remove system prompts and contexts without text."""
+    """Remove system prompts and contexts without text (a context field that is "" is none, and no edit)."""
 
 
 class RulesConfig(Config):
@@ -71,7 +71,7 @@ class SignalsConfig(Config):
     min_alphanumeric: Share = 0.1
     """Share of letters and digits at which the quality is 0 (data-juicer, alpaca-cot-en-refine: 0.1)."""
     good_alphanumeric: Share = 0.6
-    """Share of letters and digits from which on the quality is not reduced (code has about 0.6, prose 0.8)."""
+    """Share of letters and digits, blanks apart, from which on the quality is full (medians: code 0.82, prose 0.97)."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:

@@ -11,11 +11,12 @@ REASONS: dict[str, str] = {
     "ingest:wrong_type": "A field that the format defines holds another type of value.",
     "ingest:unknown_role": "A turn's role is none of system, user, assistant, tool, nor another known name of one.",
     "ingest:no_messages": "The conversation has no turns.",
-    "ingest:bad_encoding": "The line is not valid UTF-8.",
+    "ingest:bad_encoding": "The row holds bytes that are not valid UTF-8.",
     "ingest:bad_unicode": "The text holds half of a surrogate pair, which no UTF-8 file can store.",
     "ingest:too_deep": "The row is nested more deeply than any known format.",
     "ingest:too_long": "The row is longer than the limit for one row.",
     "ingest:wrong_columns": "The CSV line has more or fewer fields than the header.",
+    "ingest:broken_csv": "The CSV line breaks the rules of quoting.",
     # rules
     "rule:no_user_turn": "Nobody asks anything: the conversation has no user turn with text.",
     "rule:no_assistant_turn": "Nobody answers: the conversation has no assistant turn, so there is nothing to learn.",

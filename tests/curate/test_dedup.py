@@ -27,7 +27,9 @@ LONG = " ".join(f"word{i}" for i in range(60))
 """60 different words: 56 5-grams."""
 
 
-def deduped(apply: Apply, store: Store, *rows: Row, config: DedupConfig | None = None, **sources: list[Row]) -> pl.DataFrame:
+def deduped(
+    apply: Apply, store: Store, *rows: Row, config: DedupConfig | None = None, **sources: list[Row]
+) -> pl.DataFrame:
     after, _ = apply(make_dataset(store, {"a": list(rows), **sources} if rows else sources), STAGE, config)
     return view(after, *OWN, "kept")
 
@@ -55,7 +57,7 @@ def test_jaccard_of_shingles_is_that_of_word_ngrams(one: str, other: str, n: int
 
 
 @pytest.mark.parametrize(
-    ("threshold", "bands"), [(0.9, (12, 10)), (0.8, (21, 6)), (0.7, (32, 4)), (0.5, (64, 2)), (1.0, (2, 64))]
+    ("threshold", "bands"), [(0.9, (12, 10)), (0.8, (21, 6)), (0.7, (32, 4)), (0.5, (42, 3)), (1.0, (2, 64))]
 )
 def test_bands_are_the_longest_that_find_99_of_100_pairs(threshold: float, bands: tuple[int, int]) -> None:
     assert choose_bands(threshold, 0.99, 128) == bands
@@ -74,7 +76,7 @@ def test_bands_find_pairs_at_the_threshold_as_often_as_asked() -> None:
     random_ = np.random.default_rng(7)
     bands, rows = choose_bands(0.8, 0.99, 128)
     pairs = [random_.integers(0, 2**63, 100, dtype=np.uint64) for _ in range(300)]
-    marks = signatures((part for p in pairs for part in (p[:90], p[10:])), 128, 1)
+    marks = list(signatures((part for p in pairs for part in (p[:90], p[10:])), 128, 1))
     index = Candidates(bands, rows, 128)
     for i in range(0, len(marks), 2):
         index.add(i, marks[i])
@@ -112,7 +114,9 @@ def test_the_evidence_gives_the_similarity_and_where_the_other_row_stands(store:
 def test_threshold_1_takes_equal_sets_of_ngrams_alone(store: Store, apply: Apply) -> None:
     loop = ["round and round it goes", "round and round it goes " * 9]
     config = DedupConfig(threshold=1.0, ngram=1)
-    frame = deduped(apply, store, chat("", loop[0]), chat("", loop[1]), chat("", LONG), chat("", LONG + " x"), config=config)
+    frame = deduped(
+        apply, store, chat("", loop[0]), chat("", loop[1]), chat("", LONG), chat("", LONG + " x"), config=config
+    )
     assert sorted(verdicts(frame), key=str) == [None, None, None, "duplicate:near"]
 
 
@@ -132,6 +136,21 @@ def test_threshold_1_takes_equal_sets_of_ngrams_alone(store: Store, apply: Apply
 )
 def test_rows_that_ask_or_answer_something_else_all_stay(pair: tuple[Row, Row], store: Store, apply: Apply) -> None:
     assert verdicts(deduped(apply, store, *pair)) == [None, None]
+
+
+def test_the_same_question_and_answer_about_other_material_both_stay(store: Store, apply: Apply) -> None:
+    """The material shares enough for a candidate (0.7 of all n-grams) and too little for a duplicate."""
+    other = " ".join([*LONG.split()[:-10], *"qrstuvwxyz"])
+    frame = deduped(apply, store, *(chat("Does it say so?", "It does.", context=text) for text in (LONG, other)))
+    assert verdicts(frame) == [None, None]
+    assert frame["conflict_id"].null_count() == 2
+
+
+def test_the_same_words_with_other_tools_are_neither_duplicate_nor_conflict(store: Store, apply: Apply) -> None:
+    rows = [chat("Book a flight.", LONG + end, tools=t) for end, t in (("", "[1]"), (" x", "[2]"), ("", "[3]"))]
+    frame = deduped(apply, store, *rows)
+    assert verdicts(frame) == [None, None, None]
+    assert frame["conflict_id"].null_count() == 3
 
 
 def test_another_tool_call_is_another_answer(store: Store, apply: Apply) -> None:
@@ -165,7 +184,7 @@ def test_long_and_nearly_the_same_prompt_with_another_answer_is_a_conflict(store
 
 def test_clusters_are_stars_and_chains_do_not_melt(store: Store, apply: Apply) -> None:
     """Of A ~ B ~ C ~ D with A and C unlike, B goes with A, C stays, D goes with C."""
-    words = [f"w{i}" for i in range(120)]
+    words = [f"w{i:03}" for i in range(120)]
     texts = [" ".join(words[k : k + 60]) for k in (0, 6, 12, 18)]
     rows = [chat("", text + " x" * (4 - i)) for i, text in enumerate(texts)]  # A has the longest answer, then B …
     frame = deduped(apply, store, *rows, config=DedupConfig(threshold=0.7))
@@ -215,11 +234,13 @@ def test_rows_that_an_earlier_stage_left_out_are_no_duplicates_of_anything(store
 
 # laws -----------------------------------------------------------------------------------------------------------------
 
-SENTENCES = st.lists(st.sampled_from(["red", "green", "blue", "one two three four", "five six seven eight nine"]), max_size=8)
+SENTENCES = st.lists(
+    st.sampled_from(["red", "green", "blue", "one two three four", "five six seven eight nine"]), max_size=8
+)
 ROWS = st.lists(st.tuples(SENTENCES, SENTENCES), min_size=1, max_size=12)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(ROWS, st.sampled_from([0.5, 0.8, 1.0]), st.randoms(use_true_random=False))
 def test_every_duplicate_has_a_kept_likeness_whatever_the_order_of_rows(
     texts: list[tuple[list[str], list[str]]], threshold: float, shuffler: random.Random
@@ -248,25 +269,33 @@ def test_every_duplicate_has_a_kept_likeness_whatever_the_order_of_rows(
         assert similarity >= threshold
 
 
-def test_many_look_alikes_are_decided_in_bounded_time(store: Store, apply: Apply) -> None:
-    """1,500 questions about one long text: every pair is a candidate, none is a duplicate."""
-    rows = [chat(f"What about number {i} then, my friend {i}?", f"Answer {i} it is.", context=LONG * 2) for i in range(1500)]
+def test_many_look_alikes_are_decided_in_bounded_time(store: Store) -> None:
+    """1,000 questions about one long text, each pair a candidate and no duplicate; and a copy of one, found."""
+    material = f"{LONG} {LONG.upper().replace('D', 'DS')}"
+    rows = [
+        chat(f"What about number {i} then, my friend {i}?", f"Answer {i} it is, and no other.", context=material)
+        for i in range(1000)
+    ]
+    rows.append(
+        chat("What about number 7 then, my friend 7?", "Answer 7 it is, and no other.", context=f"{material} more")
+    )
     after, _ = run_on(store, make_dataset(store, {"a": rows}), STAGE)
-    assert view(after, "kept")["kept"].all()
+    gone = view(after, "source_row", "kept").filter(~pl.col("kept"))["source_row"].to_list()
+    assert gone in ([7], [1000])
 
 
 def test_the_note_counts_clusters_and_conflicts(store: Store, apply: Apply) -> None:
     rows = [chat("q?", LONG), chat("q?", LONG), chat("q?", LONG + " x"), chat("q?", "Something else.")]
     _, result = apply(make_dataset(store, {"a": rows}), STAGE)
     (note,) = result.notes
-    assert note.startswith("1 cluster: 0 exact and 2 near duplicates left out; 1 conflict ")
-    assert "2 rows" in note
+    assert note == (
+        "left out as duplicates: 0 exact and 2 near, in clusters: 1; "
+        "conflicts (same prompt, other answer): 1, rows in them: 2, all kept"
+    )
 
 
 @pytest.mark.realdata
-def test_on_real_rows_planted_copies_are_found_and_little_else(
-    store: Store, apply: Apply, real_rows: dict[str, list[Row]]
-) -> None:
+def test_on_real_rows_planted_copies_are_found_and_little_else(store: Store, real_rows: dict[str, list[Row]]) -> None:
     """200 long Alpaca rows come back under another source with one word more: all but a few are found."""
     copies: list[Row] = []
     for row in real_rows["alpaca"]:

@@ -7,7 +7,6 @@ from typing import Any
 
 import polars as pl
 import pytest
-from tests.curate.conftest import Apply, chat, make_dataset, run_on, turns, view
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,17 +15,25 @@ from curate.store import Store
 from schemas.config import NormalizeConfig
 from schemas.record import MESSAGE, content_hash
 from schemas.stages import STAGES
+from tests.curate.conftest import Apply, chat, make_dataset, run_on, turns, view
 
 CONFIG = NormalizeConfig()
 
 TEXTS = st.text(
     st.one_of(
         st.characters(codec="utf-8"),
-        st.sampled_from("ab \t\n\r\v\f\x00\x1b\x85\xa0\xad\u0301\u0323\u093f\u094d\u0e01\u1100\u1161\u200b\u200c\u200d"),
+        st.sampled_from(
+            "ab \t\n\r\v\f\x00\x1b\x85\xa0\xad\u0301\u0323\u093f\u094d\u0e01\u1100\u1161\u200b\u200c\u200d"
+        ),
         st.sampled_from("\u2028\u2029\u2060\u212b\u3000\ufb01\ufeff\U0001f468\U0001f469\U0001d15e"),
     ),
     max_size=12,
 )
+
+
+def one_row(messages: list[dict[str, Any]], context: str | None) -> pl.DataFrame:
+    schema = {"row": pl.UInt32, "messages": pl.List(MESSAGE), "context": pl.String}
+    return pl.DataFrame([{"row": 0, "messages": messages, "context": context}], schema=schema)
 
 
 def clean(text: str, **settings: bool) -> str:
@@ -51,6 +58,8 @@ def test_each_edit_does_what_its_name_says(before: str, after: str, edit: str) -
     edits: set[str] = set()
     assert normalize_text(before, CONFIG, edits) == after
     assert edit in edits
+    assert candidates(one_row(chat(before)["messages"], None)).height == 1
+    assert candidates(one_row([], before)).height == 1
 
 
 @pytest.mark.parametrize(
@@ -101,6 +110,11 @@ def test_system_prompts_and_contexts_without_text_are_removed() -> None:
     assert {"edit:empty_system", "edit:empty_context"} <= set(after.edits)
 
 
+def test_a_context_that_is_the_empty_string_says_that_there_is_none_and_is_no_edit() -> None:
+    after = normalize_row(chat("hi", "hello")["messages"], "", CONFIG)
+    assert (after.context, after.edits) == ("", ())
+
+
 def test_empty_turns_of_others_stay_for_the_rules_to_judge() -> None:
     assert len(normalize_row(chat("", "  ")["messages"], None, CONFIG).messages) == 2
 
@@ -130,12 +144,8 @@ def test_the_fast_search_finds_every_row_that_an_edit_would_change(
     messages: list[tuple[str, str | None]], context: str | None
 ) -> None:
     row = turns(*messages, context=context)
-    frame = pl.DataFrame(
-        [{"row": 0, "messages": row["messages"], "context": context}],
-        schema={"row": pl.UInt32, "messages": pl.List(MESSAGE), "context": pl.String},
-    )
     if normalize_row(row["messages"], context, CONFIG).edits:
-        assert candidates(frame).height == 1
+        assert candidates(one_row(row["messages"], context)).height == 1
 
 
 def test_the_overlay_holds_the_changed_rows_alone_in_full_with_their_log(store: Store, apply: Apply) -> None:

@@ -3,13 +3,13 @@
 from typing import Any
 
 import pytest
-from tests.curate.conftest import Apply, chat, make_dataset, run_on, turns, view
 
 from curate.rules import STAGE, list_rules
 from curate.store import Store
 from schemas.config import RulesConfig
 from schemas.errors import ConfigError
 from schemas.reasons import REASONS
+from tests.curate.conftest import Apply, chat, make_dataset, run_on, turns, view
 
 Row = dict[str, Any]
 
@@ -38,7 +38,10 @@ FAILS: dict[str, list[Row]] = {
         turns(),
     ],
     "rule:no_assistant_turn": [turns(("user", "Anyone?")), turns(("user", "a"), ("tool", "b"))],
-    "rule:last_turn_not_assistant": [chat("a?", GOOD, "and b?"), turns(("user", "a"), ("assistant", "b"), ("tool", "c"))],
+    "rule:last_turn_not_assistant": [
+        chat("a?", GOOD, "and b?"),
+        turns(("user", "a"), ("assistant", "b"), ("tool", "c")),
+    ],
     "rule:roles_out_of_order": [
         turns(("user", "a"), ("user", "b"), ("assistant", GOOD)),
         turns(("user", "a"), ("assistant", "b"), ("assistant", GOOD)),
@@ -61,7 +64,10 @@ FAILS: dict[str, list[Row]] = {
     ],
     "flag:short_response": [answer("Two words"), answer("Yes")],
     "flag:placeholder_context": [
-        *map(about, ["No input", "<noinput>", "< noinput >.", "(no input)", "No input required.", "N/A", "none", "<none>"]),
+        *map(
+            about,
+            ["No input", "<noinput>", "< noinput >.", "(no input)", "No input required.", "N/A", "none", "<none>"],
+        ),
         *map(about, ["No context provided", "not applicable", "NULL"]),
     ],
     "flag:url_only_context": [
@@ -170,6 +176,22 @@ def test_a_disabled_rule_does_not_judge(store: Store, apply: Apply) -> None:
     assert view(after, "verdict_rules", "flags").rows() == [(None, [])]
 
 
+@pytest.mark.parametrize(
+    ("roles", "reason"),
+    [
+        ("user assistant user", None),
+        ("user assistant tool", None),
+        ("user assistant tool assistant tool", None),
+        ("user assistant tool user", "rule:roles_out_of_order"),
+    ],
+)
+def test_an_open_end_is_no_disorder(roles: str, reason: str | None, store: Store, apply: Apply) -> None:
+    """Seen where the rule about the last turn does not judge."""
+    row = turns(*((role, GOOD + role) for role in roles.split()))
+    after, _ = apply(make_dataset(store, {"a": [row]}), STAGE, RulesConfig(disable=("rule:last_turn_not_assistant",)))
+    assert view(after, "verdict_rules").item() == reason
+
+
 def test_all_rules_disabled_keep_every_row(store: Store, apply: Apply) -> None:
     names = tuple(rule.name for rule in list_rules())
     after, _ = apply(make_dataset(store, {"a": [answer("N/A")]}), STAGE, RulesConfig(disable=names))
@@ -199,8 +221,8 @@ def test_rules_read_what_normalize_wrote(store: Store, apply: Apply) -> None:
 def test_on_real_rows_the_rules_find_what_is_known_to_be_there(
     store: Store, apply: Apply, real_rows: dict[str, list[Row]]
 ) -> None:
-    """The data's README counts 8 nooutput (written in one word; 12 with "no output"), 127 placeholder inputs, 28 inputs that
-    are a URL, 13 outputs equal to the input (two are 'N/A'). Four outputs are empty."""
+    """The data's README counts 8 outputs "nooutput" (12 with those in two words), 127 placeholder inputs, 28 inputs
+    that are a URL, 13 outputs equal to the input (two are 'N/A'). Four outputs are empty."""
     after, result = apply(make_dataset(store, {"alpaca": real_rows["alpaca"]}), STAGE)
     rejected = result.files[0].statistics
     assert rejected["rule:empty_response"] == 4

@@ -5,7 +5,6 @@ from typing import Any
 
 import polars as pl
 import pytest
-from tests.curate.conftest import Apply, chat, make_dataset, view
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,6 +13,7 @@ from curate.signals import STAGE, repetition
 from curate.store import Store
 from schemas.config import SignalsConfig
 from schemas.stages import ANNOTATION_COLUMNS
+from tests.curate.conftest import Apply, chat, make_dataset, view
 
 COLUMNS = list(ANNOTATION_COLUMNS["signals"])
 
@@ -38,7 +38,7 @@ def test_counts_are_words_turns_and_shares(store: Store, apply: Apply) -> None:
 
 
 def test_signals_never_reject_and_rows_that_are_not_kept_have_none(store: Store, apply: Apply) -> None:
-    frame = measured(store, apply, chat("a", ""), {"messages": None, "broken": "ingest:broken_json"})
+    frame = measured(store, apply, chat("a", ""), chat("a", "b", broken="ingest:wrong_type"))
     assert frame["verdict_signals"].null_count() == 2
     assert frame["quality"].to_list() == [0.0, None]
     assert frame.select(COLUMNS).row(1) == (None,) * len(COLUMNS)
@@ -70,7 +70,10 @@ def test_quality_follows_its_formula(store: Store, apply: Apply) -> None:
 
 def test_quality_is_0_for_loops_and_for_symbols_and_grows_with_length(store: Store, apply: Apply) -> None:
     words = " ".join(f"word{i}" for i in range(90))
-    rows = [chat("a", text) for text in ("ha " * 200, "#### !!! ----", "Yes", "Seven different words stand in this line", words)]
+    rows = [
+        chat("a", text)
+        for text in ("ha " * 200, "#### !!! ----", "Yes", "Seven different words stand in this line", words)
+    ]
     quality = measured(store, apply, *rows)["quality"].to_list()
     assert quality[:2] == [0, 0]
     assert quality[2:] == sorted(quality[2:])
@@ -83,7 +86,9 @@ def test_quality_lies_between_0_and_1(text: str) -> None:
     from curate.signals import measures, quality
 
     row = chat("q", text)
-    frame = pl.DataFrame({"messages": [row["messages"]], "context": pl.Series([None], dtype=pl.String), "answer": [text]})
+    frame = pl.DataFrame(
+        {"messages": [row["messages"]], "context": pl.Series([None], dtype=pl.String), "answer": [text]}
+    )
     frame = frame.with_columns(**measures(pl.col("answer"))).with_columns(repetition=repetition(frame["answer"]))
     (value,) = frame.select(quality(SignalsConfig())).to_series().to_list()
     assert 0 <= value <= 1

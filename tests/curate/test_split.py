@@ -40,17 +40,6 @@ def dealt(store: Store, rows: list[Row], config: SplitConfig = HALVES, after: Da
     return run_on(store, dataset, STAGE, config)[0]
 
 
-def bridged(store: Store) -> tuple[Dataset, str, str]:
-    """A dataset of version 1 where the first two prompts lie in train and in evaluation; with the two prompts."""
-    for salt in map(str, range(50)):
-        config = SplitConfig(train=0.4, val=0.3, test=0.3, salt=salt)
-        first = dealt(store, numbered(12), config)
-        by_row = view(first, "split")["split"].to_list()
-        if by_row[0] == "train" and by_row[1] != "train":
-            return first, salt, by_row[1]
-    raise AssertionError("no salt deals the first two rows to train and evaluation")
-
-
 # dealing --------------------------------------------------------------------------------------------------------------
 
 
@@ -64,7 +53,7 @@ def test_shares_are_met_and_every_readable_row_has_a_split(store: Store, apply: 
     assert counts["val"] == pytest.approx(200, abs=45)
     assert counts["test"] == pytest.approx(200, abs=45)
     assert frame["verdict_split"].null_count() == 2001
-    assert "train 1," in result.notes[-1]
+    assert "train: 1," in result.notes[-1]
 
 
 def test_a_row_that_an_earlier_stage_left_out_is_dealt_but_not_judged(store: Store, apply: Apply) -> None:
@@ -79,7 +68,7 @@ def test_a_row_that_an_earlier_stage_left_out_is_dealt_but_not_judged(store: Sto
 
 
 def test_the_ledger_holds_each_id_once_sorted(store: Store, apply: Apply) -> None:
-    after, result = apply(make_dataset(store, {"a": numbered(50)}), STAGE)
+    after, _ = apply(make_dataset(store, {"a": numbered(50)}), STAGE)
     frame = ledger(after)
     assert frame.schema == LEDGER_SCHEMA
     assert frame.equals(frame.sort("id_hi", "id_lo"))
@@ -119,6 +108,17 @@ def test_rows_with_the_same_prompt_share_a_split(store: Store, apply: Apply) -> 
     assert frame["split"].n_unique() == 3
 
 
+def test_rows_in_conflict_share_a_split_although_their_prompts_differ(store: Store) -> None:
+    rows: list[Row] = []
+    for i in range(40):
+        prompt = " ".join(f"p{i}w{k}" for k in range(60))
+        rows += [chat(prompt, "Yes, it is."), chat(f"{prompt} please", "No, never.")]
+    frame = view(dealt(store, rows), "conflict_id", "split", "kept")
+    assert frame["kept"].all()
+    assert frame["conflict_id"].n_unique() == 40
+    assert frame.group_by("conflict_id").agg(pl.col("split").n_unique())["split"].max() == 1
+
+
 def test_rows_without_a_prompt_are_no_group(store: Store, apply: Apply) -> None:
     rows = [chat("", f"Text number {i}.") for i in range(60)]
     after, _ = apply(make_dataset(store, {"a": rows}), STAGE, HALVES)
@@ -140,7 +140,7 @@ def test_components_are_those_of_the_graph(links: list[tuple[str | None, ...]]) 
 
 def test_a_long_chain_of_links_is_one_component() -> None:
     count = 5000
-    order = random.Random(3).sample(range(count), count)
+    order = [i * 1237 % count for i in range(count)]  # 1237 and 5000 share no factor: every number once
     pairs = [pl.Series([str((order[i] + shift) // 2) for i in range(count)]) for shift in (0, 1)]
     assert set(components(pairs).tolist()) == {0}
 
@@ -150,7 +150,9 @@ def test_a_long_chain_of_links_is_one_component() -> None:
 
 def test_added_rows_follow_their_group_and_the_rest_is_dealt(store: Store) -> None:
     first = dealt(store, numbered(30))
-    second = dealt(store, [*numbered(60), chat("Question number 7?", "Another answer.", source_key="more")], after=first)
+    second = dealt(
+        store, [*numbered(60), chat("Question number 7?", "Another answer.", source_key="more")], after=first
+    )
     before, after = splits(first), splits(second)
     assert {id_: after[id_] for id_ in before} == before
     frame = view(second, "source_key", "split")
@@ -166,29 +168,28 @@ def test_a_row_that_was_gone_has_its_old_split_when_it_comes_back(store: Store) 
     assert splits(third) == splits(first)
 
 
-def test_a_bridge_leaves_evaluation_as_it_is_and_takes_the_training_row_out(store: Store) -> None:
-    """New rows with the prompts of a training row and of an evaluation row, tied by a near-duplicate of both."""
-    first, salt, evaluation = bridged(store)
-    config = SplitConfig(train=0.4, val=0.3, test=0.3, salt=salt)
-    rows = numbered(12)
-    dataset = make_dataset(store, {"a": rows}, after=first)
-    joined, _ = run_on(store, dataset, DEDUP)
-    file = next(f for f in joined.manifest.files if f.stage == "dedup")
-    tied = pl.read_ipc(joined.path(file)).with_columns(
-        conflict_id=pl.when(pl.arange(12) < 2).then(pl.lit("f" * 32)).otherwise("conflict_id")
-    )
-    entry = store.put(tied, role="annotation", stage="dedup", source="a", shard=0)
-    files = tuple(entry if f == file else f for f in joined.manifest.files)
-    joined = Dataset(joined.manifest.model_copy(update={"files": files}), joined.root)
-    after, result = run_on(store, joined, STAGE, config)
+@pytest.mark.parametrize("evaluation", ["val", "test"])
+def test_a_bridge_leaves_evaluation_as_it_is_and_takes_the_training_row_out(evaluation: str, store: Store) -> None:
+    """Two rows with other answers are dealt apart; a third has the prompt of the first and the answer of the second."""
+    one, other = (" ".join(f"{letter}{i:02}" for i in range(60)) for letter in "ab")
+    training = chat("How do I learn to ski quickly?", one, source_key="x")
+    evaluated = chat("How do I learn to ski fast?", other, source_key="y")
+    bridge = chat("How do I learn to ski quickly?", other, source_key="z")
+    for salt in map(str, range(200)):
+        config = SplitConfig(train=0.4, val=0.3, test=0.3, salt=salt)
+        first = dealt(store, [training, evaluated, *numbered(6)], config)
+        if view(first, "split")["split"].to_list()[:2] == ["train", evaluation]:
+            break
+    after = dealt(store, [training, evaluated, *numbered(6), bridge], config, after=first)
     frame = view(after, "id", "split", "verdict_split", "detail_split", "kept")
-    assert frame["verdict_split"].to_list() == ["leak:bridge"] + [None] * 11
+    assert frame["verdict_split"].to_list() == ["leak:bridge"] + [None] * 8
     assert frame["split"].to_list()[:2] == ["train", evaluation]
-    assert frame["id"][1] in frame["detail_split"][0]
-    assert evaluation in frame["detail_split"][0]
-    assert "1 training row" in result.notes[-1]
-    again, _ = run_on(store, after, STAGE, config)
+    assert frame["split"][8] == evaluation
+    assert frame["kept"][1] != frame["kept"][8]  # one of them is the other's duplicate
+    assert frame["detail_split"][0] == f"now joined to {frame['id'][1]} (a a.jsonl:1), a row of {evaluation}"
+    again, result = run_on(store, after, STAGE, config)
     assert view(again, "verdict_split", "split").equals(view(after, "verdict_split", "split"))
+    assert "bridges to evaluation rows: 1" in result.notes[-1]
 
 
 @pytest.mark.parametrize("change", [{"salt": "other"}, {"train": 0.5, "val": 0.25, "test": 0.25}])
@@ -206,7 +207,7 @@ WORDS = st.lists(st.sampled_from(["red", "green", "blue", "one two three", "four
 ROW = st.tuples(WORDS, WORDS).map(lambda t: (" ".join(t[0]), " ".join(t[1])))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.lists(st.lists(ROW, max_size=8), min_size=2, max_size=4), st.sampled_from(["x", "y", "z"]))
 def test_a_row_never_changes_split_because_data_was_added_and_no_group_leaks(
     batches: list[list[tuple[str, str]]], salt: str
