@@ -77,7 +77,8 @@ def _take(words: Words, chosen: list[int]) -> Words:
 def judge(shards: list[Judged], config: DedupConfig, progress: Progress) -> pl.DataFrame:
     """Decide which of all rows stay.
 
-    Reads: the tables of `read_shard`. Adds: verdict, detail, cluster_id, duplicate_of, jaccard, conflict_id.
+    Reads: the tables of `read_shard`. Adds: verdict, detail, cluster_id (the kept row's id; null for a row that has no
+    duplicates, which is nearly every row), duplicate_of, jaccard, conflict_id.
     """
     table = pl.concat([shard.table for shard in shards]).with_row_index("at")
     table = table.sort(_PREFERENCE, descending=_DESCENDING)
@@ -123,7 +124,7 @@ def judge(shards: list[Judged], config: DedupConfig, progress: Progress) -> pl.D
             .then(pl.format("{} with {}", pl.col("jaccard").round(3), "place"))
             .when(exact)
             .then(pl.format("the same as {}", "place")),
-            cluster_id="named",
+            cluster_id=pl.when(pl.len().over("named") > 1).then("named"),
             duplicate_of=pl.when(near | exact).then("named"),
             jaccard=pl.when(near | exact).then("jaccard").cast(pl.Float32),
             conflict_id=pl.when(~near & ~exact).then("conflict_id"),
