@@ -51,7 +51,8 @@ def _explain(error: OSError, where: Path) -> NoReturn:
         errno.ENOTDIR: "name a folder with --store",
     }
     remedy = remedies.get(error.errno or 0, "nothing was committed: the store is as it was")
-    raise StoreError(f"store {where}", error.strerror or str(error), "a place to write to", remedy) from error
+    found = os.strerror(error.errno) if error.errno else str(error)
+    raise StoreError(f"store {where}", found, "a place to write to", remedy) from error
 
 
 def _fsync_folder(folder: Path) -> None:
