@@ -111,7 +111,6 @@ def export(
 ) -> None:
     """Write the kept rows of a version as files, one for each split."""
     from curate.export import export as write
-
     from schemas.dataset import open_dataset
 
     done = write(

@@ -1,0 +1,47 @@
+"""The reference page of all commands, made from their own help: `python -m cli.help > docs/commands.md`.
+
+A test fails when the page and the commands differ, so the page is never typed.
+"""
+
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import typer
+from typer.main import get_command
+
+from cli.main import app
+
+WIDTH = 100
+
+HEAD = """# Commands
+
+Made from the commands' own help by `python -m cli.help`; a test keeps it so. A reference (REF) is `NAME` (latest
+version), `NAME@7`, `NAME@tag`, or the path of a manifest. Exit codes: 0 done, 1 a check failed, 2 wrong usage or
+bad input.
+"""
+
+
+def commands() -> Iterator[tuple[str, Any]]:
+    """Give every command with its full name, in the order of the overview."""
+    root: Any = get_command(app)
+    context = typer.Context(root, info_name="sft")
+    for name in root.list_commands(context):
+        command = root.get_command(context, name)
+        if hasattr(command, "commands"):
+            yield from ((f"sft {name} {sub}", found) for sub, found in command.commands.items())
+        else:
+            yield f"sft {name}", command
+
+
+def page() -> str:
+    """Write the whole page."""
+    parts = [HEAD]
+    for name, command in commands():
+        context = typer.Context(command, info_name=name, terminal_width=WIDTH, max_content_width=WIDTH)
+        parts.append(f"## `{name}`\n\n```\n{command.get_help(context).strip()}\n```\n")
+    return "\n".join(parts)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())

@@ -1,0 +1,320 @@
+"""`sft train`: from a version of a dataset to a fine-tuned model, with every row accounted for."""
+
+import sys
+import time
+import tomllib
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.options import DEFAULT_STORE, JsonOption, StoreOption, build, config_options
+from cli.render import console, number, out, print_json, say, table
+from schemas.errors import ConfigError
+from schemas.train_config import PRESETS, TINY_DEFAULTS, Preset, TrainConfig
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from schemas.dataset import Dataset
+    from train.evaluate import Evaluation
+    from train.loop import StepMetrics
+    from train.outcome import Result
+    from train.preflight import Preflight
+    from train.run import Data
+
+PLAIN_LINES = 10
+"""Lines about steps that a run prints where there is no terminal."""
+
+app = typer.Typer(help="Fine-tune a model.")
+
+
+@app.callback()
+def root() -> None:
+    """Fine-tune a model."""  # a callback makes Typer keep the one command's name
+
+
+@app.command(epilog="Example: sft train --manifest mix --model tiny --out runs/first")
+@config_options(TrainConfig, "given")
+def train(
+    given: dict[str, Any],
+    manifest: Annotated[
+        str | None, typer.Option("--manifest", metavar="REF", help="NAME, NAME@7, NAME@tag, or a manifest's path.")
+    ] = None,
+    out_folder: Annotated[
+        Path | None, typer.Option("--out", help="Folder of the run; by default a new one below runs/.")
+    ] = None,
+    preset: Annotated[
+        Preset | None,
+        typer.Option("--preset", help="quick: 50 steps; small: one consumer GPU; gpu: one data-centre GPU."),
+    ] = None,
+    config_file: Annotated[
+        Path | None, typer.Option("--config", help="TOML file with these settings; typed options stand above it.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything and say what would be done; train and write nothing.")
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in --out, from its last checkpoint.")
+    ] = False,
+    store: StoreOption = DEFAULT_STORE,
+    json: JsonOption = False,
+) -> None:
+    """Fine-tune a model on the kept rows of a version's train split, and measure it on its val split.
+
+    Before step 0 a preflight proves the loss mask, counts what cannot be used, and compares packed with single records.
+    The run folder gets metrics.jsonl, training.log, run.json, records.arrow, checkpoints/, best/ and final/.
+    """
+    _needs_torch()
+    if resume and out_folder is None:
+        raise ConfigError("--resume", "no --out", "the folder of the run to go on with")
+    if resume and dry_run:
+        raise ConfigError("--resume", "together with --dry-run", "one of the two")
+    saved = _saved(out_folder) if resume and out_folder else None
+    config = resolve(given, preset=preset, file=config_file, saved=saved["train"] if saved else None)
+    reference = manifest or (saved["dataset"] if saved else None)
+    if reference is None:
+        raise ConfigError("--manifest", "not given", "a dataset's name or version", "see sft show for what there is")
+
+    from schemas.dataset import open_dataset
+
+    dataset = open_dataset(reference, store)
+    data = _data(dataset)
+    with ExitStack() as stack:
+        display = stack.enter_context(Display(quiet=json))
+        _quiet_transformers()
+        if dry_run:
+            from train.run import prepare
+
+            report = prepare(config, data, display).report
+            _tell_dry_run(report, json=json)
+            return
+        from train.run import run
+
+        folder = out_folder or _default_folder(data, config)
+        resume_with = f"sft train --resume --out {folder}" + ("" if store == DEFAULT_STORE else f" --store {store}")
+        result = run(config, data, folder, display, resume=resume, resume_with=resume_with)
+
+    from curate.store import Store
+
+    Store(dataset.root).register_run(result.run_id, result.facts, folder / "records.arrow")
+    if json:
+        print_json(_json(result))
+    else:
+        _tell(result)
+
+
+def resolve(
+    given: dict[str, Any], *, preset: str | None = None, file: Path | None = None, saved: dict[str, Any] | None = None
+) -> TrainConfig:
+    """Make the configuration: defaults, then tiny's, then the preset, then the file, then what was typed.
+
+    A resumed run starts from what it saved instead. Raises ConfigError for what is not allowed.
+    """
+    if saved is not None:
+        return build(TrainConfig, {**saved, **given}, where="train")
+    read = _read(file) if file else {}
+    typed = {**(PRESETS[preset] if preset else {}), **read, **given}
+    if not typed.get("model"):
+        raise ConfigError("--model", "not given", "a hub id, a model's folder, or tiny")
+    if typed["model"] == "tiny":
+        typed = {**TINY_DEFAULTS, **typed}
+    return build(TrainConfig, typed, where=f"train, {file}" if file else "train")
+
+
+class Display(AbstractContextManager["Display"]):
+    """Shows a run on stderr: bars with loss, tokens/s and time left on a terminal, else plain lines; or nothing."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self.quiet = quiet
+        self.bars: Progress | None = None
+        self.steps: TaskID | None = None
+        self.last_work: TaskID | None = None
+
+    def __enter__(self) -> "Display":
+        if not self.quiet and sys.stderr.isatty():
+            from rich.progress import (
+                BarColumn,
+                MofNCompleteColumn,
+                Progress,
+                TextColumn,
+                TimeElapsedColumn,
+                TimeRemainingColumn,
+            )
+
+            self.bars = Progress(
+                TextColumn("{task.description:<16}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[told]}"),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                console=console(stderr=True),
+                transient=True,
+            )
+            self.bars.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self.bars:
+            self.bars.stop()
+
+    def note(self, line: str) -> None:
+        """Say one line about the run."""
+        if not self.quiet:
+            say(line)
+
+    def work(self, what: str, total: int) -> Callable[[int], None]:
+        """Show work other than training: at most one bar of it at a time."""
+        bars = self.bars
+        if bars is None:
+            return lambda _: None
+        if self.last_work is not None:
+            bars.remove_task(self.last_work)
+        task = self.last_work = bars.add_task(what, total=total or None, told="", visible=True)
+
+        def advance(done: int) -> None:
+            bars.advance(task, done)
+            if bars.tasks and total and any(t.id == task and t.finished for t in bars.tasks):
+                bars.update(task, visible=False)
+
+        return advance
+
+    def step(self, metrics: "StepMetrics") -> None:
+        """Show a step."""
+        told = f"loss {metrics.loss:.3f}  {metrics.tokens_per_s:,.0f} tokens/s"
+        if self.bars:
+            if self.steps is None:
+                self.steps = self.bars.add_task("training", total=metrics.total, completed=metrics.step - 1, told="")
+            self.bars.update(self.steps, completed=metrics.step, told=told)
+        elif not self.quiet and metrics.step % max(1, metrics.total // PLAIN_LINES) == 0:
+            say(f"step {metrics.step}/{metrics.total}  {told}")
+
+    def evaluated(self, found: "Evaluation") -> None:
+        """Say what an evaluation found."""
+        overall = found.overall
+        self.note(f"step {found.step}: validation loss {overall.loss:.3f}, perplexity {overall.perplexity:,.1f}")
+
+
+def _needs_torch() -> None:
+    from importlib.util import find_spec
+
+    missing = [name for name in ("torch", "transformers", "peft") if find_spec(name) is None]
+    if missing:
+        raise ConfigError(
+            "sft train", f"{', '.join(missing)} not installed", "the train extra", "pip install 'sft-toolkit[train]'"
+        )
+
+
+def _quiet_transformers() -> None:
+    """Keep the libraries' own bars and hints off the screen; what matters is said by us."""
+    from huggingface_hub.utils import logging as hub_logging
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    hub_logging.set_verbosity_error()
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """Read settings from a TOML file: its [train] table where it has one, else the whole file."""
+    try:
+        values = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"config {file}", error.strerror or str(error), "a TOML file") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"config {file}", f"not TOML ({error})", "lines such as `lr = 2e-5`") from error
+    table_of_train: Any = values.get("train", values)
+    if not isinstance(table_of_train, dict):
+        raise ConfigError(f"config {file}", "train is not a table", "[train] and lines such as `lr = 2e-5`")
+    return table_of_train
+
+
+def _saved(folder: Path) -> dict[str, Any]:
+    if not (folder / "run.json").is_file():
+        raise ConfigError(f"--resume {folder}", "no run in this folder", "a run folder", "start it without --resume")
+    from train.folder import RunFolder
+
+    return RunFolder(folder).read_json("config.json")
+
+
+def _data(dataset: "Dataset") -> "Data":
+    from train.run import Data
+
+    stale = dataset.stale()
+    return Data(
+        name=dataset.manifest.name,
+        seq=dataset.manifest.seq,
+        manifest=dataset.manifest.id,
+        train_visible=dataset.manifest.train_visible,
+        train=tuple(dataset.records("train")),
+        val=tuple(dataset.records("val")),
+        warnings=(f"stale stages: {', '.join(stale)}; run sft curate run to renew them",) if stale else (),
+    )
+
+
+def _default_folder(data: "Data", config: TrainConfig) -> Path:
+    model = Path(config.model).name
+    return Path("runs") / f"{data.name}-{data.seq}-{model}-{config.method}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def _tell_dry_run(report: "Preflight", *, json: bool) -> None:
+    from dataclasses import asdict
+
+    if json:
+        print_json({"dry_run": True, "preflight": asdict(report)})
+    else:
+        out("preflight passed; nothing was trained or written")
+
+
+def _json(result: "Result") -> dict[str, Any]:
+    from dataclasses import asdict
+
+    seconds = result.ending.cursor.seconds
+    return {
+        "run": str(result.folder),
+        "run_id": result.run_id,
+        **result.ending.facts(),
+        "tokens_per_s": round(result.ending.cursor.tokens / seconds, 1) if seconds else None,
+        "seconds": round(result.seconds, 3),
+        "preflight": asdict(result.preflight),
+        "samples": [asdict(sample) for sample in result.samples],
+    }
+
+
+def _tell(result: "Result") -> None:
+    """Print what happened: a table of losses, two answers, and where everything lies."""
+    ending, cursor = result.ending, result.ending.cursor
+    rows: list[tuple[str, str, str]] = []
+    if cursor.first_loss is not None and cursor.last_loss is not None:
+        rows.append(("train loss", f"{cursor.first_loss:.3f}", f"{cursor.last_loss:.3f}"))
+    before, after = ending.before, ending.after
+    if before and after:
+        rows.append(("val perplexity", f"{before.overall.perplexity:,.1f}", f"{after.overall.perplexity:,.1f}"))
+        if len(after.by_source) > 1:
+            rows += [
+                (f"  {source}", f"{before.by_source[source].perplexity:,.1f}", f"{found.perplexity:,.1f}")
+                for source, found in after.by_source.items()
+            ]
+    speed = f"{cursor.tokens / cursor.seconds:,.0f} tokens/s" if cursor.seconds else "no steps"
+    table(
+        f"{number(cursor.step)} steps, {number(cursor.tokens)} tokens, {speed}, {result.seconds:,.0f} s in all",
+        ("", "#before", "#after"),
+        rows,
+    )
+    for sample in result.samples:
+        for label, text in (("prompt", sample.prompt), ("reference", sample.reference), ("answer", sample.answer)):
+            out(f"{label:>9}: {_short(text)}")
+        out("")
+    best = f" (step {cursor.best_step})" if cursor.best_step else ""
+    out(f"final weights  {result.folder / 'final'}")
+    out(f"best weights   {result.folder / 'best'}{best}")
+    out(f"metrics, log   {result.folder}")
+
+
+def _short(text: str, most: int = 300) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= most else f"{line[: most - 1]}…"

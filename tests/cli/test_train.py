@@ -1,0 +1,205 @@
+"""`sft train`, as a person would type it: what it prints, what it leaves, and how it says no."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cli import render
+from cli.train import Display, resolve
+from schemas.errors import ConfigError
+from tests.cli.conftest import Sft
+from tests.train.world import make_records, small_llama
+from train import tiny
+from train.loop import StepMetrics
+
+SETTINGS = ("--max-steps", "30", "--batch", "4", "--sample-tokens", "8", "--device", "cpu")
+
+
+@pytest.fixture
+def dataset(sft: Sft, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A split dataset of 60 rows that are alike."""
+    monkeypatch.setattr(tiny, "PRETRAIN_STEPS", 30)
+    rows = [
+        {"instruction": f"Say number {i % 6} please, {i}.", "response": f"the number is {i % 6}"} for i in range(60)
+    ]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    sft("curate", "ingest", "dolly", "rows.jsonl", "--name", "mix")
+    sft("curate", "split", "mix")
+    return "mix"
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    """A folder with a small Llama and its tokenizer."""
+    tokenizer = tiny.tiny_tokenizer(make_records(24))
+    network = small_llama(len(tokenizer))
+    network.set_attn_implementation("sdpa")
+    network.save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    return "model"
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_json_is_one_object_with_the_figures_of_the_run_which_is_registered(
+    sft: Sft, dataset: str, tmp_path: Path, method: str
+) -> None:
+    said = sft(
+        "train", "--manifest", dataset, "--model", "tiny", "--method", method, "--out", "run", *SETTINGS, "--json"
+    )
+    found = said.json
+    assert found["steps"] == 30
+    assert found["loss_last"] < found["loss_first"]
+    assert found["val_perplexity_last"] < found["val_perplexity_first"] / 2
+    assert found["run"] == "run"
+    assert {"tokens", "seconds", "val_loss_first", "val_loss_last"} <= found.keys()
+    registered = json.loads((tmp_path / "sft-data" / "runs" / f"{found['run_id']}.json").read_text())
+    shown = sft("show", dataset, "--json").json
+    assert registered["manifest"] == shown["id"]
+    assert len(list((tmp_path / "sft-data" / "objects").glob(f"*/{registered['records']}*"))) == 1
+
+
+def test_a_person_gets_losses_two_answers_and_the_paths(sft: Sft, dataset: str) -> None:
+    said = sft("train", "--manifest", dataset, "--model", "tiny", "--out", "run", *SETTINGS)
+    for word in ("train loss", "val perplexity", "tokens/s", "run/final", "run/best"):
+        assert word in said.out
+    assert said.out.count("prompt:") == said.out.count("answer:") == 2
+    assert "step 30/30" in said.err
+    assert "self-test: packed and alone differ" in said.err
+
+
+def test_on_a_terminal_bars_show_work_and_steps_with_loss_and_speed(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "200")
+    render.console.cache_clear()
+    with Display(quiet=False) as display:
+        for total in (2, 0):
+            done = display.work(f"work of {total}", total)
+            done(1)
+            done(1)
+        for step in (1, 2):
+            display.step(StepMetrics(step, 4, 1.25, 1e-3, 1.0, 10 * step, 1234.0))
+        assert display.bars
+        display.bars.refresh()
+        display.bars.live.transient = False
+    render.console.cache_clear()
+    told = capfd.readouterr().err
+    assert "loss 1.250  1,234 tokens/s" in told
+    assert "2/4" in told
+
+
+def test_a_dry_run_checks_everything_and_writes_nothing(sft: Sft, dataset: str, model: str, tmp_path: Path) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    said = sft("train", "--manifest", dataset, "--model", model, "--out", "run", "--dry-run", "--json")
+    assert said.json["preflight"]["train_records"] > 40
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_bad_input_is_one_line_and_its_exit_code(sft: Sft, dataset: str, model: str, tmp_path: Path) -> None:
+    shutil.copytree(model, tmp_path / "bare")
+    for file in (tmp_path / "bare").glob("token*"):
+        file.unlink()
+    base = ("train", "--manifest", dataset, "--out", "run")
+    for arguments, code, words in [
+        ((*base, "--model", "./nowhere"), 2, "no such folder"),
+        ((*base, "--model", "bare"), 2, "no tokenizer in the folder"),
+        (base, 2, "--model: not given"),
+        (("train", "--model", model, "--out", "run"), 2, "--manifest: not given"),
+        (("train", "--manifest", "nothing", "--model", model), 2, "nothing"),
+        ((*base, "--model", model, "--max-tokens", "16"), 1, "no record can be trained on"),
+        ((*base, "--model", model, "--lr", "-1"), 2, "--lr -1"),
+        ((*base, "--model", model, "--method", "qlora"), 2, "qlora"),
+        ((*base, "--model", model, "--resume"), 2, "no run in this folder"),
+        (("train", "--resume"), 2, "no --out"),
+    ]:
+        said = sft(*arguments, code=code)
+        assert words in said.err
+        assert "Traceback" not in said.err
+        assert said.out == ""
+
+
+def test_a_dataset_without_training_rows_is_an_input_error(sft: Sft, model: str, tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"instruction": "hi", "response": "there"}) + "\n")
+    sft("curate", "ingest", "dolly", "rows.jsonl", "--name", "unsplit")
+    said = sft("train", "--manifest", "unsplit", "--model", model, code=2)
+    assert "no kept rows in split train" in said.err
+    assert "sft curate split" in said.err
+
+
+def test_a_resumed_run_needs_its_folder_alone(sft: Sft, dataset: str, model: str) -> None:
+    sft("train", "--manifest", dataset, "--model", model, "--out", "run", "--max-steps", "2", "--samples", "0")
+    again = sft("train", "--resume", "--out", "run", "--json").json
+    assert again["steps"] == 2
+    assert "max_steps was 2 and is 3" in sft("train", "--resume", "--out", "run", "--max-steps", "3", code=2).err
+
+
+def test_settings_come_from_defaults_then_preset_then_file_then_what_was_typed(tmp_path: Path) -> None:
+    file = tmp_path / "train.toml"
+    file.write_text("[train]\nmicro_batch = 3\nlr = 0.5\n")
+    assert resolve({"model": "x"}).micro_batch == 1
+    assert resolve({"model": "x"}, preset="quick").micro_batch == 2
+    assert resolve({"model": "x"}, preset="quick").max_steps == 50
+    assert resolve({"model": "x"}, preset="quick", file=file).micro_batch == 3
+    assert resolve({"model": "x", "micro_batch": 4}, preset="quick", file=file).micro_batch == 4
+    assert resolve({"model": "x"}).resolved_lr() == 2e-4
+    assert resolve({"model": "x", "method": "full"}).resolved_lr() == 2e-5
+    assert resolve({"model": "tiny"}).batch == 4
+    assert resolve({"model": "tiny"}, file=file).lr == 0.5
+
+
+@pytest.mark.parametrize("text", ["lr =", "train = 3", "learning_rate = 1.0", "[train]\nlr = 'fast'"])
+def test_a_settings_file_that_is_wrong_is_one_line_that_names_it(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "train.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=r"train\.toml"):
+        resolve({"model": "x"}, file=file)
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    """Start `sft` as a process of its own, which a signal can end."""
+    here = Path(__file__).parents[2]
+    environment = {**os.environ, "PYTHONPATH": str(here), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", "from cli.main import run; run()", *arguments]
+    return subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def wait_for_steps(process: subprocess.Popen[str], metrics: Path, steps: int) -> None:
+    while process.poll() is None:
+        if metrics.is_file() and metrics.read_text().count('"loss"') >= steps:
+            return
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_run_ended_by_a_signal_and_resumed_has_the_weights_of_one_left_in_peace(
+    dataset: str, model: str, tmp_path: Path, number: signal.Signals
+) -> None:
+    train = ("train", "--manifest", dataset, "--model", model, "--device", "cpu", "--batch", "4", "--max-steps", "120")
+    train = (*train, "--samples", "0", "--save-every", "7")
+    whole = start(tmp_path, *train, "--out", "whole")
+    ended = start(tmp_path, *train, "--out", "ended")
+    wait_for_steps(ended, tmp_path / "ended" / "metrics.jsonl", 20)
+    ended.send_signal(number)
+    _, told = ended.communicate()
+    assert ended.returncode == (130 if number == signal.SIGTERM else -number)
+    if number == signal.SIGTERM:
+        assert "a checkpoint is written. Go on with: sft train --resume --out ended" in told
+    assert not (tmp_path / "ended" / "final").exists()
+    assert whole.communicate()
+    assert whole.returncode == 0
+    resumed = start(tmp_path, "train", "--resume", "--out", "ended")
+    _, told = resumed.communicate()
+    assert resumed.returncode == 0, told
+    assert "resumed from step-" in told
+    name = "final/adapter_model.safetensors"
+    assert (tmp_path / "ended" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()

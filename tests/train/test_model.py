@@ -1,0 +1,131 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from peft import AutoPeftModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+
+from schemas.errors import ConfigError, ModelError
+from schemas.train_config import TrainConfig
+from tests.train.world import make_records, small_llama
+from train import tiny
+from train.loop import save_weights
+from train.model import Base, Trainee, adapt, choose_device, load_base
+from train.preflight import self_test
+from train.template import Encoded
+
+
+def load(name: str | Path, method: str = "full") -> Base:
+    return load_base(TrainConfig(model=str(name), method=method, device="cpu"), [])  # type: ignore[arg-type]
+
+
+def test_weights_saved_in_half_precision_are_trained_in_fp32(model_folder: Path) -> None:
+    AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.bfloat16).save_pretrained(model_folder)
+    assert json.loads((model_folder / "config.json").read_text())["dtype"] == "bfloat16"
+    assert {p.dtype for p in load(model_folder).model.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    ("remove", "said"),
+    [("tokenizer", "no tokenizer in the folder"), ("config.json", "no config.json"), ("model", "cannot be loaded")],
+)
+def test_a_folder_that_lacks_something_says_what(model_folder: Path, remove: str, said: str) -> None:
+    for file in model_folder.glob(f"{remove}*"):
+        file.unlink()
+    for file in model_folder.glob("chat_template*"):
+        file.unlink()
+    with pytest.raises(ModelError, match=said):
+        load(model_folder)
+
+
+def test_broken_weights_are_one_line(model_folder: Path) -> None:
+    (model_folder / "model.safetensors").write_bytes(b"not weights")
+    with pytest.raises(ModelError, match="cannot be loaded") as error:
+        load(model_folder)
+    assert "\n" not in str(error.value)
+
+
+def test_an_adapter_alone_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(ModelError, match="without its base model"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["./nowhere", "/nowhere/at/all", "nobody/nothing-at-all"])
+def test_a_model_that_is_nowhere_is_one_line_with_the_ways_out(name: str) -> None:
+    with pytest.raises(ModelError, match="no such folder") as error:
+        load(name)
+    assert "tiny" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match="sees no GPU"):
+        choose_device(TrainConfig(model="x", device="cuda"))
+
+
+def test_gpt2_trains_packed_with_its_attention_dropout_silenced_and_said(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerFast, encoded: Encoded
+) -> None:
+    shape = {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 512}
+    GPT2LMHeadModel(GPT2Config(vocab_size=len(tokenizer), bos_token_id=0, eos_token_id=0, **shape)).save_pretrained(
+        tmp_path
+    )
+    tokenizer.save_pretrained(tmp_path)
+    base = load(tmp_path, "lora")
+    assert base.notes == ("attn_pdrop 0.1 set to 0: packed attention has no dropout",)
+    assert base.model.config.embd_pdrop == 0.1
+    trainee = adapt(base, TrainConfig(model="gpt2", device="cpu"))
+    assert self_test(trainee, encoded.examples) < 1e-3
+
+
+def test_full_weights_load_with_plain_transformers_and_give_the_same_logits(
+    tmp_path: Path, trainee_of: Callable[..., Trainee]
+) -> None:
+    trainee = trainee_of(method="full")
+    save_weights(trainee, tmp_path / "final")
+    assert "sft_packed" not in (tmp_path / "final" / "config.json").read_text()
+    again = AutoModelForCausalLM.from_pretrained(tmp_path / "final")
+    ids = torch.tensor([[5, 6, 7, 8]])
+    with trainee.stock_attention(), torch.no_grad():
+        torch.testing.assert_close(again(input_ids=ids).logits, trainee.network(input_ids=ids).logits)
+    assert AutoTokenizer.from_pretrained(tmp_path / "final").get_vocab() == trainee.tokenizer.get_vocab()
+
+
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated")  # peft 0.21 on transformers 5.23
+def test_adapters_load_with_plain_peft_on_the_base_that_they_name(model_folder: Path, tmp_path: Path) -> None:
+    trainee = adapt(load(model_folder, "lora"), TrainConfig(model="x", device="cpu"))
+    for name, weight in trainee.trainable():
+        assert "lora_" in name
+        assert "lm_head" not in name
+        torch.nn.init.normal_(weight, std=0.1)
+    save_weights(trainee, tmp_path / "final")
+    again = AutoPeftModelForCausalLM.from_pretrained(tmp_path / "final")
+    ids = torch.tensor([[5, 6, 7, 8]])
+    trainee.model.eval()
+    with trainee.stock_attention(), torch.no_grad():
+        torch.testing.assert_close(again(input_ids=ids).logits, trainee.model(input_ids=ids).logits)
+
+
+def test_tiny_is_the_same_for_the_same_records_and_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiny, "PRETRAIN_STEPS", 5)
+    records = make_records(12)
+    one, again, other = (load_base(TrainConfig(model="tiny", device="cpu", seed=seed), records) for seed in (1, 1, 2))
+    assert one.digest == again.digest != other.digest
+    assert len(one.tokenizer) <= tiny.VOCABULARY
+    text = "any text: κόσμος 🐈\n"
+    assert one.tokenizer.decode(one.tokenizer(text)["input_ids"]) == text
+
+
+def test_a_model_with_fewer_embeddings_than_tokens_is_refused(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    small = small_llama(len(tokenizer) - 1)
+    small.set_attn_implementation("sdpa")
+    small.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="embeddings for a tokenizer"):
+        load(tmp_path)

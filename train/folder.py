@@ -1,0 +1,142 @@
+"""The run folder: everything that a run leaves behind, each file written whole or not at all.
+
+metrics.jsonl     a line per step, a line per evaluation      config.json     the resolved configuration
+training.log      what was said, with the time                run.json        what was trained on what, with versions
+rejected.jsonl    records that were not trained on, and why   records.arrow   the loss of each record
+checkpoints/      step-N: to go on from                       samples.json    answers to validation prompts
+best/ final/      weights and tokenizer                       base/           the base model, where it is `tiny`
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from schemas.errors import ConfigError, InputError
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """The folder of one run."""
+
+    path: Path
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where checkpoints lie."""
+        return self.path / "checkpoints"
+
+    @property
+    def base(self) -> Path:
+        """Where the base model lies that was built for this run."""
+        return self.path / "base"
+
+    def holds_run(self) -> bool:
+        """Whether a run was started here: it passed preflight."""
+        return (self.path / "run.json").is_file()
+
+    def claim(self) -> None:
+        """Make the folder for a new run. Raises ConfigError where it holds a run, or files of somebody else."""
+        if self.holds_run():
+            raise ConfigError(
+                f"--out {self.path}", "it already holds a run", "a new folder", "go on with --resume, or name another"
+            )
+        if self.path.exists() and not self.path.is_dir():
+            raise ConfigError(f"--out {self.path}", "it is a file", "a new folder")
+        # A run that failed its preflight leaves a log and a list of rejected records; these may be written over.
+        foreign = self.path.exists() and any(self.path.iterdir()) and not (self.path / "training.log").exists()
+        if foreign:
+            raise ConfigError(f"--out {self.path}", "the folder holds other files", "a new or empty folder")
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"--out {self.path}", error.strerror or str(error), "a folder to write to") from error
+        shutil.rmtree(self.base, ignore_errors=True)
+        for name in ("metrics.jsonl", "training.log", "rejected.jsonl"):
+            (self.path / name).write_text("")
+
+    def log(self, line: str) -> None:
+        """Append a line to training.log, with the time."""
+        with (self.path / "training.log").open("a", encoding="utf-8") as stream:
+            stream.write(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {line}\n")
+
+    def metric(self, values: dict[str, Any]) -> None:
+        """Append a line to metrics.jsonl."""
+        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(values) + "\n")
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Read metrics.jsonl; a last line that a crash cut short is left out."""
+        file = self.path / "metrics.jsonl"
+        found: list[dict[str, Any]] = []
+        for line in file.read_text(encoding="utf-8").splitlines() if file.is_file() else []:
+            try:
+                found.append(json.loads(line))
+            except json.JSONDecodeError:
+                break
+        return found
+
+    def rewind(self, step: int) -> None:
+        """Drop the metrics of later steps, which will be made again."""
+        kept = [line for line in self.metrics() if line["step"] <= step]
+        _write(self.path / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
+
+    def write_json(self, name: str, value: object) -> None:
+        """Write a JSON file, whole or not at all."""
+        _write(self.path / name, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+    def write_jsonl(self, name: str, values: Iterable[object]) -> None:
+        """Write a file of one JSON value per line, whole or not at all."""
+        _write(self.path / name, "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values))
+
+    def read_json(self, name: str) -> Any:
+        """Read a JSON file. Raises InputError where it is absent or broken."""
+        try:
+            return json.loads((self.path / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"{self.path / name}", f"cannot be read ({error})", "the file that a run writes"
+            ) from error
+
+
+@contextmanager
+def whole_folder(path: Path) -> Generator[Path]:
+    """Give a temporary folder that takes the place of `path` once it is complete and on the disk."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    old = path.with_name(f".{path.name}.old")
+    for leftover in (temporary, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    yield temporary
+    for file in temporary.rglob("*"):
+        if file.is_file():
+            with file.open("rb") as stream:
+                os.fsync(stream.fileno())
+    if path.exists():
+        path.rename(old)
+    temporary.rename(path)
+    _fsync(path.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(path)
+    _fsync(path.parent)
+
+
+def _fsync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
