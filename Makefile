@@ -16,7 +16,9 @@ $(VENV)/.stamp: pyproject.toml constraints.txt
 setup: $(VENV)/.stamp ## make the environment in .venv with the pinned versions
 
 demo: setup ## the main job on sample_data: curate, train with LoRA, show what happened to every row
-	$(BIN)/python -m bench.demo
+	rm -rf demo-out
+	$(BIN)/sft curate run recipes/demo.toml --store demo-out/store
+	$(BIN)/sft train --manifest demo --model tiny --method lora --out demo-out/run --store demo-out/store
 
 test: lint type ## lint, types, import contracts and all tests
 	$(BIN)/python -m pytest -n 2

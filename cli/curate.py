@@ -16,6 +16,7 @@ from cli.options import (
     StoreOption,
     build,
     config_options,
+    read_settings,
 )
 from cli.render import next_commands, number, out, print_json, progress, say, table
 from schemas.config import (
@@ -241,7 +242,8 @@ def run_stage_command(
     from curate.store import Store
     from schemas.dataset import open_dataset
 
-    settings = build(model, given, file, where=f"curate {name}")
+    read = read_settings(file, name) if file else {}
+    settings = build(model, {**read, **given}, where=f"curate {name}{f', {file}' if file else ''}")
     dataset = open_dataset(ref, root)
     with progress(quiet=json) as started:
         result, commit = apply_stage(

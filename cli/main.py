@@ -75,7 +75,7 @@ def run() -> None:
         sys.exit(error.exit_code)
     except SystemExit as stop:
         if stop.code == INTERRUPTED:  # Typer has caught Ctrl-C
-            sys.stderr.write("interrupted: nothing was committed; the same command goes on from the finished stages\n")
+            sys.stderr.write("interrupted: nothing was committed; the same command takes up what is finished\n")
         raise
     except BrokenPipeError:  # the reader of our output (head, less) has enough
         sys.stderr.close()

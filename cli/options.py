@@ -104,19 +104,24 @@ def _shown(default: Any) -> str:
     return ", ".join(map(str, default)) if isinstance(default, tuple) else str(default)  # pyright: ignore[reportUnknownArgumentType] # any tuple
 
 
-def build(model: type[C], given: Mapping[str, Any], file: Path | None = None, *, where: str = "options") -> C:
-    """Make a configuration of defaults, then the file, then what was typed; raise ConfigError for what cannot be."""
-    values: dict[str, Any] = {}
-    if file is not None:
-        try:
-            values = tomllib.loads(file.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ConfigError(f"config {file}", error.strerror or str(error), "a TOML file") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ConfigError(f"config {file}", f"not TOML ({error})", "lines such as `threshold = 0.8`") from error
-        where = f"{where}, {file}"
+def read_settings(file: Path, table: str) -> dict[str, Any]:
+    """Read settings from a TOML file: its table of that name where it has one (a recipe does), else the whole file."""
     try:
-        return model.model_validate({**values, **given})
+        values = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"config {file}", error.strerror or str(error), "a TOML file") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"config {file}", f"not TOML ({error})", "lines such as `name = value`") from error
+    found: Any = values.get(table, values)
+    if not isinstance(found, dict):
+        raise ConfigError(f"config {file}", f"{table} is not a table", f"[{table}] and lines such as `name = value`")
+    return found
+
+
+def build(model: type[C], values: Mapping[str, Any], *, where: str) -> C:
+    """Make a configuration; raise ConfigError that names every value that cannot be."""
+    try:
+        return model.model_validate(values)
     except ValidationError as error:
         parts = [_problem(e["loc"], e["msg"], e.get("input")) for e in error.errors()]
         raise ConfigError(where, "; ".join(parts), remedy="see --help for what each value may be") from error

@@ -2,7 +2,6 @@
 
 import sys
 import time
-import tomllib
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
@@ -10,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.options import DEFAULT_STORE, JsonOption, StoreOption, build, config_options
-from cli.render import console, number, out, print_json, say, table
+from cli.options import DEFAULT_STORE, JsonOption, StoreOption, build, config_options, read_settings
+from cli.render import console, next_commands, number, out, print_json, say, table
 from schemas.errors import ConfigError
 from schemas.train_config import PRESETS, TINY_DEFAULTS, Preset, TrainConfig
 
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 PLAIN_LINES = 10
 """Lines about steps that a run prints where there is no terminal."""
 
-app = typer.Typer(help="Fine-tune a model.")
+app = typer.Typer(rich_markup_mode=None)
 
 
 @app.callback()
@@ -104,6 +103,12 @@ def train(
         print_json(_json(result))
     else:
         _tell(result)
+        next_commands(
+            f"sft why {reference} {data.train[0].source}:ROW",
+            f"sft export {reference} --format openai --to out",
+            f"sft train --manifest {reference} --model HuggingFaceTB/SmolLM2-135M --preset small --out runs/small",
+            store=store,
+        )
 
 
 def resolve(
@@ -115,7 +120,7 @@ def resolve(
     """
     if saved is not None:
         return build(TrainConfig, {**saved, **given}, where="train")
-    read = _read(file) if file else {}
+    read = read_settings(file, "train") if file else {}
     typed = {**(PRESETS[preset] if preset else {}), **read, **given}
     if not typed.get("model"):
         raise ConfigError("--model", "not given", "a hub id, a model's folder, or tiny")
@@ -217,20 +222,6 @@ def _quiet_transformers() -> None:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     hub_logging.set_verbosity_error()
-
-
-def _read(file: Path) -> dict[str, Any]:
-    """Read settings from a TOML file: its [train] table where it has one, else the whole file."""
-    try:
-        values = tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"config {file}", error.strerror or str(error), "a TOML file") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"config {file}", f"not TOML ({error})", "lines such as `lr = 2e-5`") from error
-    table_of_train: Any = values.get("train", values)
-    if not isinstance(table_of_train, dict):
-        raise ConfigError(f"config {file}", "train is not a table", "[train] and lines such as `lr = 2e-5`")
-    return table_of_train
 
 
 def _saved(folder: Path) -> dict[str, Any]:

@@ -8,7 +8,8 @@
     │   ├── CorruptObjectError   an object's bytes do not match its name
     │   └── ConflictError        another process committed first
     ├── ModelError               a model, tokenizer or chat template that cannot be used
-    └── CheckFailedError         exit code 1: verify, preflight or a guard found something
+    ├── CheckFailedError         exit code 1: verify, preflight or a guard found something
+    └── RunInterruptedError      exit code 130: a signal ended a training run after its checkpoint was written
 
 Each error is one line for a person: where it happened, what was found, what was expected, what to do next.
 """
@@ -69,3 +70,9 @@ class CheckFailedError(SftError):
     """A check found something: verify, preflight, or a guard."""
 
     exit_code = 1
+
+
+class RunInterruptedError(SftError):
+    """A signal ended a training run after its checkpoint was written. The exit code is the shell's for Ctrl-C."""
+
+    exit_code = 130

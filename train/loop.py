@@ -19,7 +19,7 @@ from typing import Protocol
 import torch
 from peft import PeftModel
 
-from schemas.errors import CheckFailedError, SftError
+from schemas.errors import CheckFailedError, RunInterruptedError
 from schemas.train_config import TrainConfig
 from train import checkpoint
 from train.batch import make_batch
@@ -34,12 +34,6 @@ from train.template import Example
 
 EVALUATIONS = 10
 """Evaluations per run where nothing else is asked for: enough to see a curve, and a few percent of the time."""
-
-
-class RunInterruptedError(SftError):
-    """A signal ended the run after its checkpoint was written. The exit code is the shell's for Ctrl-C."""
-
-    exit_code = 130
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,7 +62,7 @@ class Preflight:
 
     def lines(self) -> list[str]:
         """Say it in lines for a person."""
-        held = f"{self.records_per_step:.1f} records in {self.rows_per_step} packed rows"
+        held = f"{self.records_per_step:.1f} records in {self.rows_per_step} packed row{'s' if self.rows_per_step != 1 else ''}"
         return [
             f"{self.train_records} records to train on, {self.val_records} to validate",
             *(str(refused) for refused in self.refused),

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 import torch
 
-from schemas.errors import CheckFailedError, ConfigError, InputError
+from schemas.errors import CheckFailedError, ConfigError, InputError, RunInterruptedError
 from schemas.train_config import TrainConfig
 from tests.train.world import Watcher
 from train import checkpoint, folder, loop
 from train.checkpoint import Cursor, Identity
 from train.folder import RunFolder
-from train.loop import Run, RunInterruptedError
+from train.loop import Run
 from train.model import Trainee
 from train.optimizer import lr_at
 from train.plan import Item, make_plan
