@@ -134,8 +134,7 @@ def _event(event: "Event") -> None:
     match = facts.pop("match", None)
     for name, value in facts.items():
         if value is not None and name not in ("edits", "before_hash", "after_hash", "verdict"):
-            shown = f"{value:.3f}".rstrip("0").rstrip(".") if isinstance(value, float) else value
-            console().print(Text(f"{'':<14}{name}: {shown}", "dim"))
+            console().print(Text(f"{'':<14}{name}: {_shown(value)}", "dim"))
     for where, pieces in changes.items():
         line = Text(f"{'':<14}{where}: ")
         for kind, text in pieces:
@@ -148,6 +147,12 @@ def _event(event: "Event") -> None:
         )
         for message in match["messages"]:
             console().print(Text.assemble(f"{'':<16}", (f"{message['role']}: ", "cyan"), message["content"]))
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.3f}".rstrip("0").rstrip(".")
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 @app.command(epilog="Example: sft diff mix@1 mix")
