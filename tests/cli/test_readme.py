@@ -1,0 +1,54 @@
+"""The README's commands do what it says, on the sample data under the names that it uses."""
+
+import gzip
+import json
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+from tests.cli.conftest import ROOT, Sft
+
+
+def commands() -> list[list[str]]:
+    blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.S)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("sft ")]
+
+
+def test_every_command_of_the_readme_runs_in_its_order(sft: Sft, tmp_path: Path) -> None:
+    """The model is exchanged for one that needs no hub, and trained for one step."""
+    shutil.copy(ROOT / "sample_data/alpaca.json", tmp_path / "alpaca_data.json")
+    shutil.copy(ROOT / "sample_data/dolly.jsonl", tmp_path / "databricks-dolly-15k.jsonl")
+    shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
+    (tmp_path / "logs").mkdir()
+    chat = {
+        "messages": [
+            {"role": "user", "content": "Is it raining?"},
+            {"role": "assistant", "content": "Not yet, but soon."},
+        ]
+    }
+    (tmp_path / "logs/monday.jsonl.gz").write_bytes(gzip.compress(json.dumps(chat).encode()))
+    ran = commands()
+    assert len(ran) >= 9
+    for words in ran:
+        at = words.index("--model") + 1 if "--model" in words else 0
+        changed = [*words[:at], "tiny", *words[at + 1 :], "--max-steps", "1"] if at else words
+        sft(*changed)
+    shown = sft("show", "mix@golden", "--json").json
+    assert set(shown["by_source"]) == {"alpaca", "dolly", "logs"}
+    assert (tmp_path / "runs/first/final").is_dir()
+    assert list((tmp_path / "out").glob("train*"))
+
+
+def test_the_makefile_has_the_targets_that_the_readme_names() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    named = re.findall(r"^make (\w+)", (ROOT / "README.md").read_text(), flags=re.M)
+    assert named == ["demo", "test"]
+    assert all(re.search(rf"^{target}:", makefile, flags=re.M) for target in named)
+
+
+def test_every_page_that_the_readme_links_to_is_there() -> None:
+    links = re.findall(r"\]\(([^)#]+)", (ROOT / "README.md").read_text())
+    assert links
+    assert all((ROOT / link).is_file() for link in links)
