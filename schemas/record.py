@@ -95,6 +95,9 @@ class Record:
     weight: float = 1.0
 
 
+_plain_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
 def _blake(*parts: bytes) -> str:
     """Blake2b-128 of length-prefixed parts, as 32 hex digits: no two different lists of parts read the same."""
     digest = hashlib.blake2b(digest_size=16)
@@ -120,7 +123,7 @@ def content_hash(messages: Sequence[Mapping[str, Any]], context: str | None) -> 
     Not normalised first: a tokenizer sees the difference between composed and decomposed letters, so it is an edit.
     """
     turns = [[m["role"], m["content"], m.get("name"), m.get("tool_calls")] for m in messages]
-    return _blake(json.dumps([turns, context], ensure_ascii=False, separators=(",", ":")).encode())
+    return _blake(_plain_json([turns, context]).encode())
 
 
 def compose(messages: Sequence[Message], context: str | None) -> tuple[Message, ...]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from curate.ingest.inputs import CHUNK, Stream
 from curate.ingest.lines import BOM
-from curate.ingest.row import MAX_DEPTH, Row, RowError, TooLongError, check_depth, decode, scan
+from curate.ingest.row import Row, RowError, TooLongError, check_depth, decode, scan
 from schemas.errors import InputError
 
 _NOT_BLANK = re.compile(r"[^ \t\r\n]")
@@ -24,10 +24,8 @@ _STRUCTURE = re.compile(r'["\[\]{},]')
 _IN_STRING = re.compile(r'["\\\n]')
 _LONGEST_TOKEN = 16
 """Characters before the end within which an error may be a token that is cut, such as half of "\\\\ud83d\\\\ude00"."""
-_NEAR = 1 << 16
+_NEAR = 1 << 14
 """Characters within which a broken element is expected to end; rows of instruction data are far shorter."""
-_TRIM = 4
-"""Chunks that may lie before the element under way: a JSON error counts the lines before it, so they are kept few."""
 _RESYNC_COST = 8
 """Text that may be read while looking for the next row, as a multiple of the text held: bounds hostile files."""
 
@@ -143,8 +141,8 @@ class _Array:
             if sign == "":
                 raise self._cut()
             self._number += 1
-            if window.at > _TRIM * CHUNK:
-                window.trim()
+            if window.at > max(_NEAR, len(window.text) // 8):
+                window.trim()  # a JSON error counts the lines before it: keep that short
             yield self._element()
         window.at += 1
         if window.skip(_NOT_BLANK):
@@ -167,9 +165,9 @@ class _Array:
                 broken = self._is_definite(error)
             else:
                 follow = _NOT_BLANK.search(window.text, end)
-                if follow is None and window.ended or follow is not None and follow[0] in ",]{":
+                if (follow is None and window.ended) or (follow is not None and follow[0] in ",]{"):
                     return self._pass_over() if end - window.at > self._limit else self._taken(end, value)
-                broken = follow is not None
+                broken = follow is not None and not self._may_be_cut(follow.start())
             if broken:
                 return self._repair()
             if len(window.text) - window.at > self._limit:
@@ -195,27 +193,32 @@ class _Array:
         """Find the end of an element that is not JSON, or nested too deeply to be read.
 
         By its brackets, where they end near. Otherwise a bracket or quote may be missing, and looking for it through
-        all of the text, at every such element, would take forever: once it is known what rows look like, the next one
-        is looked for instead.
+        all of the text, at every such element, would take forever: the next row is looked for first.
         """
         window, brackets = self._window, _Brackets()
         while len(window.text) - window.at < _NEAR and window.more():
             pass
-        stop = min(window.at + _NEAR, len(window.text))
-        end = brackets.feed(window.text, window.at, stop)
-        while end is None and self._fields is None:
-            seen = stop - window.at
-            if seen > self._limit or (stop == len(window.text) and not window.more()):
-                break
-            end, stop = brackets.feed(window.text, window.at + seen), len(window.text)
+        seen = min(_NEAR, len(window.text) - window.at)
+        end = brackets.feed(window.text, window.at, window.at + seen)
+        if end is None and self._fields is not None:
+            boundary, _ = self._next_row(window.at, len(window.text))
+            if boundary is not None:
+                end = brackets.feed(window.text, window.at + seen, boundary)
+                return self._as_broken(boundary if end is None or not brackets.clean else end)
+        while end is None and (window.at + seen < len(window.text) or (seen <= self._limit and window.more())):
+            end = brackets.feed(window.text, window.at + seen)
+            seen = len(window.text) - window.at
         return self._recover(end if brackets.clean else None)
 
     def _is_definite(self, error: ValueError) -> bool:
-        """Whether more text cannot mend an error: it stands before the end of what is held, or there is no more."""
+        """Whether more text cannot mend an error."""
         if self._window.ended or not isinstance(error, json.JSONDecodeError):
             return True
-        cut = error.msg.startswith("Unterminated") or error.pos >= len(self._window.text) - _LONGEST_TOKEN
-        return not cut
+        return not error.msg.startswith("Unterminated") and not self._may_be_cut(error.pos)
+
+    def _may_be_cut(self, position: int) -> bool:
+        """Whether what stands at a position may be the beginning of a token that is not read to its end yet."""
+        return not self._window.ended and position >= len(self._window.text) - _LONGEST_TOKEN
 
     def _broken(self, raw: str, end: int, error: RowError) -> Row:
         self._window.at = end
