@@ -107,7 +107,7 @@ def why(
     )
     out(f"{life.id}  {life.source}  {life.source_file} row {life.source_row}  {fate}", style="bold")
     for message in life.text["messages"]:
-        _turn(message["role"], message["content"])
+        _turn(message["role"], "\n".join(text for text in (message["content"], message["tool_calls"]) if text))
     if life.text["context"]:
         _turn("context", life.text["context"])
     if not life.text["messages"] and life.text["extra"]:

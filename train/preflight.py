@@ -62,12 +62,12 @@ class Preflight:
 
     def lines(self) -> list[str]:
         """Say it in lines for a person."""
-        held = f"{self.records_per_step:.1f} records in {self.rows_per_step} packed row{'s' if self.rows_per_step != 1 else ''}"
+        held = f"{self.records_per_step:.1f} records in {_many(self.rows_per_step, 'packed row')}"
         return [
             f"{self.train_records} records to train on, {self.val_records} to validate",
             *(str(refused) for refused in self.refused),
             *([f"{self.trimmed} records lose outer whitespace to the template"] if self.trimmed else []),
-            f"{self.steps} steps over {self.epochs} epochs, each of about {held}",
+            f"{_many(self.steps, 'step')} over {_many(self.epochs, 'epoch')}, each of about {held}",
             f"{self.tokens:,} tokens in the whole run, {self.targets / max(1, self.tokens):.0%} of them targets; "
             f"packed rows are {self.packing_efficiency:.1%} full",
             f"{self.trainable_weights:,} of {self.weights:,} weights are trained",
@@ -104,6 +104,10 @@ def preflight(trainee: Trainee, template: Template, *, train: Encoded, val: Enco
         logit_difference=difference,
         warnings=tuple(told),
     )
+
+
+def _many(count: int, word: str) -> str:
+    return f"{count:,} {word}" + ("" if count == 1 else "s")
 
 
 def count_refused(split: str, refusals: Sequence[Refusal]) -> tuple[Refused, ...]:
