@@ -240,14 +240,17 @@ def run_stage_command(
     """Run one stage on a version, commit, and tell what happened."""
     from curate.pipeline import apply_stage
     from curate.store import Store
-    from schemas.dataset import open_dataset
+    from schemas.dataset import Dataset, open_dataset
 
     read = read_settings(file, name) if file else {}
     settings = build(model, {**read, **given}, where=f"curate {name}{f', {file}' if file else ''}")
     dataset = open_dataset(ref, root)
+    place = Store(dataset.root)
+    pinned = "@" in ref or ref.endswith(".json")
+    latest = place.latest(dataset.manifest.name) if pinned else None
     with progress(quiet=json) as started:
         result, commit = apply_stage(
-            Store(root), dataset, name, settings, message=message, progress=started(name, dataset.rows)
+            place, dataset, name, settings, message=message, progress=started(name, dataset.rows), latest=latest
         )
     count = next(c for c in commit.manifest.counts if c.stage == name)
     if json:
@@ -261,7 +264,9 @@ def run_stage_command(
     out(f"{name}: {number(count.entered)} rows in, {number(count.kept)} kept{edited}")
     reasons(count.rejected)
     _tell(commit)
-    if stale := dataset.__class__(commit.manifest, root).stale():
+    if commit.is_new and latest and latest.seq != dataset.manifest.seq:
+        say(f"made from {ref}: what {latest.name}@{latest.seq} has besides is not in it")
+    if stale := Dataset(commit.manifest, dataset.root).stale():
         say(f"stale now, as they read what this stage changed: {', '.join(stale)} (run them again, or sft curate run)")
 
 

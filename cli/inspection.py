@@ -94,7 +94,8 @@ def why(
     from curate.store import Store
     from schemas.dataset import open_dataset
 
-    life = tell(open_dataset(ref, store), Store(store), row)
+    dataset = open_dataset(ref, store)
+    life = tell(dataset, Store(dataset.root), row)
     if json:
         print_json(life.to_json())
         return

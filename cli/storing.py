@@ -56,8 +56,9 @@ def tag(
     from curate.store import Store
     from schemas.dataset import open_dataset
 
-    m = open_dataset(ref, store).manifest
-    Store(store).tag(m.name, name, m.seq)
+    dataset = open_dataset(ref, store)
+    m = dataset.manifest
+    Store(dataset.root).tag(m.name, name, m.seq)
     if json:
         print_json({"name": m.name, "tag": name, "seq": m.seq, "id": m.id})
     else:

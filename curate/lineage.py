@@ -73,7 +73,7 @@ def why(dataset: Dataset, store: Store, row: str) -> Life:
 
 def _find(dataset: Dataset, row: str) -> tuple[Shard, int]:
     source, colon, number = row.rpartition(":")
-    by_place = bool(colon) and number.isdigit()
+    by_place = bool(colon) and number.isascii() and number.isdigit()
     if not by_place and len(row) < SHORTEST_PREFIX:
         raise UnknownReferenceError(
             f"row {row!r}", "too short for an id", f"{SHORTEST_PREFIX} or more hex digits, or SOURCE:ROW"

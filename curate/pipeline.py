@@ -20,7 +20,7 @@ from curate.version import Commit, Draft, commit_version
 from schemas.config import Recipe, SourceRecipe
 from schemas.dataset import Dataset
 from schemas.errors import ConfigError
-from schemas.manifest import FileEntry, Source, digest
+from schemas.manifest import FileEntry, Manifest, Source, digest
 from schemas.objects import file_sha256
 
 
@@ -118,37 +118,42 @@ def _read_source(store: Store, draft: Draft, recipe: SourceRecipe, base: Path | 
         found = ingest(store, recipe.inputs, recipe.format, recipe, progress=started(f"ingest {name}", 0), base=base)
         return _Read(found.source, found.files, found.notes)
     hashes = [file_sha256(Path(file.path)) for file in files]
-    if there is not None and _same(there, recipe, hashes):
-        return _Read(None)
-    key = digest(["ingest", recipe.model_dump(mode="json"), hashes, [file.label for file in files]])
-    if (known := _recalled(store, key)) is None:
-        found = ingest(store, recipe.inputs, recipe.format, recipe, progress=started(f"ingest {name}", 0), base=base)
-        known = _Read(found.source, found.files, found.notes)
-        facts = {
-            "source": found.source.model_dump(mode="json"),
-            "files": [file.model_dump(mode="json") for file in found.files],
-            "notes": list(found.notes),
-        }
-        store.remember(key, facts)
     if there is not None:
-        changed = f"source {name}: its files or terms are not what they were; its rows were exchanged"
-        known = replace(known, notes=(*known.notes, changed))
-    return known
+        had = [file.sha256 for file in there.inputs]
+        if had[: len(hashes)] == hashes and _same_reading(store, draft, there, recipe):
+            appended = len(had) - len(hashes)
+            note = f"source {name}: {appended} more files were appended to it; they stay"
+            return _Read(None, notes=(note,) if appended else ())
+        if len(had) > len(hashes):
+            raise ConfigError(
+                f"source {name!r} of dataset {draft.name!r}",
+                "was appended to, and the recipe's files or settings for it are not what they were",
+                "the files that the dataset has",
+                "name the appended files in the recipe, or exchange all rows with `sft curate ingest --replace`",
+            )
+    key = digest(["ingest", recipe.model_dump(mode="json"), hashes, [file.label for file in files]])
+    if known := store.recall(key):
+        read = _Read(Source.model_validate(known[1]["source"]), known[0], tuple(known[1]["notes"]))
+    else:
+        found = ingest(store, recipe.inputs, recipe.format, recipe, progress=started(f"ingest {name}", 0), base=base)
+        read = _Read(found.source, found.files, found.notes)
+        store.remember(key, found.files, {"source": found.source.model_dump(mode="json"), "notes": list(found.notes)})
+    if there is not None:
+        changed = f"source {name}: its files or settings are not what they were; its rows were exchanged"
+        read = replace(read, notes=(*read.notes, changed))
+    return read
 
 
-def _same(there: Source, recipe: SourceRecipe, hashes: list[str]) -> bool:
-    terms = (recipe.license, recipe.terms, recipe.generated_by)
-    return [i.sha256 for i in there.inputs] == hashes and (there.license, there.terms, there.generated_by) == terms
-
-
-def _recalled(store: Store, key: str) -> _Read | None:
-    facts = store.recall(key)
-    if facts is None:
-        return None
-    files = tuple(FileEntry.model_validate(file) for file in facts["files"])
-    if not all((store.root / file.path).exists() for file in files):
-        return None
-    return _Read(Source.model_validate(facts["source"]), files, tuple(facts["notes"]))
+def _same_reading(store: Store, draft: Draft, there: Source, recipe: SourceRecipe) -> bool:
+    """Whether reading the same files again by the recipe would give what is there."""
+    if recipe.format not in ("auto", there.format):
+        return False
+    if (recipe.license, recipe.terms, recipe.generated_by) != (there.license, there.terms, there.generated_by):
+        return False
+    if not recipe.strict:
+        return True
+    shards = [shard for shard in Dataset(draft.manifest(), store.root).shards if shard.source == there.name]
+    return not any(shard.view(["verdict_ingest"]).collect()["verdict_ingest"].count() for shard in shards)
 
 
 def apply_stage(
@@ -159,9 +164,13 @@ def apply_stage(
     *,
     message: str | None = None,
     progress: Progress = no_progress,
+    latest: Manifest | None = None,
 ) -> tuple[StageResult, Commit]:
-    """Run one stage on a version and commit the result. Gives the stage's result and what became of it."""
+    """Run one stage on a version and commit the result. Gives the stage's result and what became of it.
+
+    `latest` is the dataset's latest version, where the stage runs on an older one.
+    """
     known = stage(name)
     result = run_stage(store, dataset, known, known.config.model_validate(config), progress)
     draft = Draft.of(dataset.manifest).with_stage(result, known.features)
-    return result, commit_version(store, draft, dataset.manifest, message or name)
+    return result, commit_version(store, draft, dataset.manifest, message or name, latest=latest)

@@ -112,10 +112,11 @@ def deal(rows: pl.DataFrame, ledger: pl.DataFrame, config: SplitConfig) -> tuple
     rows = rows.with_columns(group=group).join(
         ledger.rename({"split": "old"}), on=_ID, how="left", maintain_order="left"
     )
-    evaluates = pl.col("old") > TRAIN
+    evaluates = (pl.col("old") > TRAIN) & pl.col("kept")  # a row that is left out is in no evaluation: nothing leaks
     groups = rows.group_by("group", maintain_order=True).agg(
         founder=pl.col("id").min(),
-        old_split=pl.col("old").max(),  # test before val before train
+        # test before val before train; rows that are left out decide only where no kept row does
+        old_split=pl.coalesce(pl.col("old").filter("kept").max(), pl.col("old").max()),
         counts=pl.col("kept").any(),
         evaluation=pl.format("{}, a row of {}", "place", _split_name("old"))
         .filter(evaluates)
@@ -221,4 +222,4 @@ def _note(rows: pl.DataFrame) -> Note:
     return Note(f"rows (and groups of rows) by split: {', '.join(said)}{bridges}")
 
 
-STAGE = Stage("split", 1, SplitConfig, run, features=("split-ledger",))
+STAGE = Stage("split", 2, SplitConfig, run, features=("split-ledger",))

@@ -112,12 +112,7 @@ def run_stage(
         seconds=round(time.perf_counter() - start, 3),
     )
     result = StageResult(entry, tuple(files), tuple(notes))
-    facts = {
-        "entry": entry.model_dump(mode="json"),
-        "files": [f.model_dump(mode="json") for f in files],
-        "notes": notes,
-    }
-    store.remember(key, facts)
+    store.remember(key, files, {"entry": entry.model_dump(mode="json"), "notes": notes})
     return result
 
 
@@ -129,12 +124,10 @@ def _own_past(dataset: Dataset, stage: str) -> list[Any]:
 
 
 def _recall(store: Store, key: str) -> StageResult | None:
-    facts = store.recall(key)
-    if facts is None:
+    known = store.recall(key)
+    if known is None:
         return None
-    files = tuple(FileEntry.model_validate(file) for file in facts["files"])
-    if not all((store.root / file.path).exists() for file in files):
-        return None
+    files, facts = known
     return StageResult(StageEntry.model_validate(facts["entry"]), files, tuple(facts["notes"]), cached=True)
 
 

@@ -9,9 +9,10 @@ import errno
 import fcntl
 import json
 import os
+import re
 import tempfile
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,11 +24,14 @@ import polars as pl
 from curate.canonical import write_canonical
 from schemas.errors import ConfigError, ConflictError, StoreError
 from schemas.manifest import FileEntry, Manifest, Role
-from schemas.objects import Checked, file_sha256
+from schemas.objects import Checked, check_object, file_sha256
 from schemas.reference import check_name, dataset_names, manifest_path, read_manifest, read_tags, versions_of
 
 GRACE_S = 24 * 3600.0
 """Unnamed objects younger than this may belong to a commit that is under way, and stay (one day)."""
+
+
+_SHA256 = re.compile(r"\b[0-9a-f]{64}\b")
 
 
 @dataclass(frozen=True)
@@ -179,7 +183,7 @@ class Store:
     def tag(self, name: str, tag: str, seq: int) -> None:
         """Point a tag of a dataset at a version; an existing tag moves."""
         check_name(tag, "tag")
-        if tag.isdigit():
+        if tag.isascii() and tag.isdigit():
             raise ConfigError(f"tag {tag!r}", "a number, which names a version", "a name such as 'golden'")
         folder = self.root / "datasets" / name
         try:
@@ -195,20 +199,31 @@ class Store:
 
     # stage results that a run may take up again -----------------------------------------------------------------------
 
-    def remember(self, key: str, facts: dict[str, Any]) -> None:
-        """Keep the outcome of a finished stage under the digest of all that it depends on."""
+    def remember(self, key: str, files: Sequence[FileEntry], facts: dict[str, Any]) -> None:
+        """Keep the outcome of finished work, its objects and facts, under the digest of all that it depends on."""
+        facts = {**facts, "files": [file.model_dump(mode="json") for file in files]}
         with self._temporary(".json") as temporary:
             self._write(temporary, json.dumps(facts) + "\n")
             final = self.root / "cache" / f"{key}.json"
             final.parent.mkdir(parents=True, exist_ok=True)
             temporary.replace(final)
 
-    def recall(self, key: str) -> dict[str, Any] | None:
-        """Give what was remembered under a key; None where nothing was, or where it cannot be read."""
+    def recall(self, key: str) -> tuple[tuple[FileEntry, ...], dict[str, Any]] | None:
+        """Give the objects and facts that were remembered under a key; None where they cannot be used any more.
+
+        All of them are young again afterwards: gc counts its grace period from here.
+        """
+        path = self.root / "cache" / f"{key}.json"
         try:
-            return json.loads((self.root / "cache" / f"{key}.json").read_bytes())
-        except (OSError, ValueError):
+            facts = json.loads(path.read_bytes())
+            files = tuple(FileEntry.model_validate(file) for file in facts.pop("files"))
+            for used in (*(check_object(self.root, file, self._checked) for file in files), path):
+                os.utime(used)
+            for file in files:  # touching changed the times by which it is remembered as right
+                self._checked.add(file.sha256, self.root / file.path)
+        except (OSError, ValueError, KeyError, AttributeError, TypeError, StoreError):
             return None
+        return files, facts
 
     # runs -------------------------------------------------------------------------------------------------------------
 
@@ -254,8 +269,7 @@ class Store:
         named.update(run["records"] for run in self.runs() if run.get("records"))
         for path in (self.root / "cache").glob("*.json"):
             if path not in skip:
-                facts = self.recall(path.stem) or {}
-                named.update(file["sha256"] for file in facts.get("files", []))
+                named.update(_SHA256.findall(path.read_text(errors="replace")))
         return named
 
     def remove(self, garbage: Garbage) -> None:

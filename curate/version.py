@@ -14,7 +14,7 @@ from curate.stage import StageResult
 from curate.store import Store, now
 from schemas.dataset import Dataset
 from schemas.manifest import FileEntry, InputFile, Manifest, Source, StageEntry, manifest_id
-from schemas.reference import check_name, versions_of
+from schemas.reference import check_name
 from schemas.stages import STAGES
 
 FIRST_VERSION = "1.0.0"
@@ -94,23 +94,28 @@ class Commit:
     bump: Bump | None = None
 
 
-def commit_version(store: Store, draft: Draft, parent: Manifest | None, message: str) -> Commit:
+def commit_version(
+    store: Store, draft: Draft, parent: Manifest | None, message: str, *, latest: Manifest | None = None
+) -> Commit:
     """Commit a draft as the next version of its dataset; where it equals its parent, commit nothing.
 
-    Raises ConflictError when another process committed meanwhile, StoreError when the store cannot be written.
+    `latest` is the latest version at the time the work began, where that is another one than the parent (somebody works
+    on an old version on purpose). The new version takes the number after it and no other, so that what another process
+    committed meanwhile is never left out unseen: then this raises ConflictError, and the work is to be done again.
+    Raises StoreError when the store cannot be written.
     """
     check_name(draft.name, "dataset")
-    numbers = versions_of(store.root, draft.name)
-    seq = (numbers[-1] if numbers else 0) + 1
+    latest = latest or parent
+    seq = latest.seq + 1 if latest else 1
     manifest = draft.manifest(seq=seq, message=message, parents=(parent.id,) if parent else ())
     if parent is not None and parent.id == manifest.id:
         return Commit(parent, is_new=False)
     dataset = Dataset(manifest, store.root)
     bump: Bump | None = None
     semver = FIRST_VERSION
-    if parent is not None:
-        bump = compare(Dataset(parent, store.root), dataset).bump
-        semver = bumped(parent.semver, bump)
+    if latest is not None:
+        bump = compare(Dataset(latest, store.root), dataset).bump
+        semver = bumped(latest.semver, bump)
     manifest = manifest.model_copy(
         update={"semver": semver, "counts": dataset.counts(), "train_visible": dataset.train_visible()}
     )

@@ -10,6 +10,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Words = Annotated[str, Field(min_length=1)]
 
 
 class Config(BaseModel):
@@ -21,13 +22,13 @@ class Config(BaseModel):
 class IngestConfig(Config):
     """How files become rows of a source."""
 
-    source: str | None = None
+    source: Words | None = None
     """Name of the source; by default the name of the format."""
-    license: str | None = None
+    license: Words | None = None
     """Licence of the rows, as an SPDX expression such as CC-BY-SA-3.0."""
-    terms: str | None = None
+    terms: Words | None = None
     """Further terms of use, in words, such as those of the provider whose model wrote the answers."""
-    generated_by: str | None = None
+    generated_by: Words | None = None
     """The model that wrote the answers, where one did."""
     strict: bool = False
     """Stop at the first row that cannot be read, and commit nothing."""

@@ -5,7 +5,7 @@ the columns that are asked for; `Shard.view` gives one shard as a given stage se
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +22,25 @@ from schemas.stages import ANNOTATION_COLUMNS, STAGES, before
 _OUTCOME = ("kept", "reject_reason", "reject_detail", "stage")
 
 
+class Paths(Mapping[str, Path]):
+    """Objects by stage; each is checked when its path is asked for, so that what is not read need not be right."""
+
+    def __init__(self, files: Mapping[str, FileEntry], opened: Callable[[FileEntry], Path]) -> None:
+        self._files, self._opened = files, opened
+
+    def __getitem__(self, stage: str) -> Path:
+        return self._opened(self._files[stage])
+
+    def __contains__(self, stage: object) -> bool:
+        return stage in self._files
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+
 @dataclass(frozen=True)
 class Shard:
     """One text object with everything that the stages say about its rows."""
@@ -30,8 +49,8 @@ class Shard:
     number: int
     rows: int
     text: Path
-    overlays: dict[str, Path]
-    annotations: dict[str, Path]
+    overlays: Paths
+    annotations: Paths
 
     def view(self, columns: Sequence[str], *, before_stage: str | None = None) -> pl.LazyFrame:
         """Give columns of the joined view as they stand before a stage (None: after all of them).
@@ -107,7 +126,7 @@ def _outcome_needs(stage: str) -> tuple[str, ...]:
     )
 
 
-def _outcome(stages: Sequence[str], annotations: dict[str, Path]) -> dict[str, pl.Expr]:
+def _outcome(stages: Sequence[str], annotations: Paths) -> dict[str, pl.Expr]:
     """The verdict of the first stage that rejected the row; a person's decision stands above all."""
     judged = [s for s in stages if s in annotations]
     if not judged:
@@ -165,8 +184,8 @@ class Dataset:
                     number,
                     text.rows,
                     self.path(text),
-                    {stage: self.path(f) for stage, f in roles["overlay"].items()},
-                    {stage: self.path(f) for stage, f in roles["annotation"].items()},
+                    Paths(roles["overlay"], self.path),
+                    Paths(roles["annotation"], self.path),
                 )
             )
         return tuple(shards)

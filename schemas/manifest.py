@@ -101,7 +101,7 @@ class Manifest(_Part):
     message: str
     code_version: str
     parents: tuple[str, ...] = ()
-    semver: str
+    semver: Annotated[str, Field(pattern=r"^[0-9]+\.[0-9]+\.[0-9]+$")]
     train_visible: str
     schema_version: int = SCHEMA_VERSION
     compose: str = COMPOSE_RULE

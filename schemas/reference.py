@@ -7,6 +7,7 @@ NAME@tag      what the tag points to      PATH.json  a manifest file
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -16,13 +17,17 @@ from schemas.manifest import FEATURES, FORMAT, Manifest, manifest_id
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()
+
+
 def check_name(name: str, what: str) -> str:
     """Return a name that is safe as a folder; raise ConfigError otherwise."""
-    if not NAME.fullmatch(name) or ".." in name:
+    if not NAME.fullmatch(name) or ".." in name or name.endswith(".json"):
         raise ConfigError(
             f"{what} {name!r}",
             "not a name",
-            "letters, digits, '.', '_' and '-', beginning with a letter or digit, without '..', 100 at most",
+            "letters, digits, '.', '_' and '-', a letter or digit first, 100 at most, no '..' and no '.json'",
         )
     return name
 
@@ -32,7 +37,7 @@ def versions_of(root: Path, name: str) -> list[int]:
     folder = root / "datasets" / name / "versions"
     if not folder.is_dir():
         return []
-    return sorted(int(p.stem) for p in folder.glob("*.json") if p.stem.isdigit())
+    return sorted(int(p.stem) for p in folder.glob("*.json") if _is_number(p.stem))
 
 
 def dataset_names(root: Path) -> list[str]:
@@ -47,10 +52,12 @@ def read_tags(root: Path, name: str) -> dict[str, int]:
     if not path.exists():
         return {}
     try:
-        tags = json.loads(path.read_bytes())
-        return {str(tag): int(seq) for tag, seq in tags.items()}
-    except (ValueError, AttributeError, TypeError) as error:
-        raise StoreError(str(path), f"not a list of tags ({error})", "a JSON object of tag: version") from error
+        tags: Any = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise StoreError(str(path), f"not JSON ({error})", "a JSON object of tag: version number") from error
+    if not isinstance(tags, dict) or not all(isinstance(n, int) for n in tags.values()):
+        raise StoreError(str(path), "not a list of tags", "a JSON object of tag: version number")
+    return tags
 
 
 def manifest_path(reference: str, root: Path) -> Path:
@@ -73,7 +80,7 @@ def manifest_path(reference: str, root: Path) -> Path:
     if not at:
         return root / "datasets" / name / "versions" / f"{numbers[-1]:06d}.json"
     tags = read_tags(root, name)
-    number = int(version) if version.isdigit() else tags.get(version)
+    number = int(version) if _is_number(version) else tags.get(version)
     if number not in numbers:
         known = ", ".join(sorted(tags)) or "none"
         raise UnknownReferenceError(
@@ -104,4 +111,8 @@ def read_manifest(path: Path) -> Manifest:
         raise StoreError(where, found, f"format {FORMAT}", "it was written by a later release: upgrade sft-toolkit")
     if manifest_id(manifest) != manifest.id:
         raise CorruptObjectError(where, "its content does not give its id", "a manifest as it was committed")
+    told = (manifest.name, f"{manifest.seq:06d}")
+    if path.parent.name == "versions" and (path.parent.parent.name, path.stem) != told:
+        found = f"it says that it is {manifest.name}@{manifest.seq}"
+        raise CorruptObjectError(where, found, "a manifest where it was committed")
     return manifest

@@ -6,8 +6,11 @@ from typing import Any
 
 import polars as pl
 
+from curate.stage import run_stage
+from curate.stages import stage
 from curate.store import Store
 from curate.version import Draft, commit_version
+from schemas.config import Config
 from schemas.dataset import Dataset
 from schemas.manifest import FileEntry, Source
 from schemas.record import TEXT_SCHEMA, VERDICT_SCHEMA, content_hash, lineage_id
@@ -71,3 +74,11 @@ def dataset_of(
             Source(name=source, format="test"), put_source(store, rows, source, shard_rows=shard_rows)
         )
     return Dataset(commit_version(store, draft, parent, "test").manifest, root)
+
+
+def staged(dataset: Dataset, name: str, **settings: Any) -> Dataset:
+    """Run a stage and commit it."""
+    store, known = Store(dataset.root), stage(name)
+    config: Config = known.config(**settings)
+    draft = Draft.of(dataset.manifest).with_stage(run_stage(store, dataset, known, config), known.features)
+    return Dataset(commit_version(store, draft, dataset.manifest, name).manifest, dataset.root)

@@ -178,6 +178,76 @@ def test_an_interrupted_run_takes_up_the_finished_stages(sft: Sft, monkeypatch: 
     assert sft("show", "mix", "--store", "fresh", "--json").json["id"] == done["id"]
 
 
+def test_rows_appended_by_hand_survive_a_run_of_the_recipe(sft: Sft, tmp_path: Path) -> None:
+    """A recipe whose files are the first of a source leaves the others; one whose files changed refuses."""
+
+    def rows(name: str, n: int) -> None:
+        lines = [
+            {"instruction": f"What is {name} {i} for?", "input": "", "output": f"{name} {i} is for rowing home."}
+            for i in range(n)
+        ]
+        (tmp_path / f"{name}.json").write_text(json.dumps(lines))
+
+    rows("oar", 10)
+    rows("rope", 10)
+    (tmp_path / "r.toml").write_text(
+        'dataset = "mix"\n[[sources]]\nformat = "alpaca"\ninputs = ["oar.json"]\n[rules]\n'
+    )
+    sft("curate", "run", "r.toml")
+    sft("curate", "ingest", "alpaca", "rope.json", "--name", "mix", "--append")
+    assert "they stay" in sft("curate", "run", "r.toml").err
+    assert sft("show", "mix", "--json").json["rows"] == 20
+    rows("oar", 11)
+    assert "--replace" in sft("curate", "run", "r.toml", code=2).err
+    assert sft("show", "mix", "--json").json["rows"] == 20
+
+
+def test_a_recipe_that_reads_the_same_files_otherwise_reads_them_again(sft: Sft, tmp_path: Path) -> None:
+    row = {
+        "instruction": "Where?",
+        "input": "",
+        "output": "The alpaca answer.",
+        "context": "",
+        "response": "The dolly answer.",
+        "category": "qa",
+    }
+    (tmp_path / "both.jsonl").write_text(json.dumps(row) + "\n")
+    recipe = 'dataset = "mix"\n[[sources]]\nsource = "s"\nformat = "{}"\ninputs = ["both.jsonl"]\n'
+    for name in ("alpaca", "dolly"):
+        (tmp_path / "r.toml").write_text(recipe.format(name))
+        sft("curate", "run", "r.toml")
+        assert sft("why", "mix", "s:1", "--json").json["messages"][1]["content"] == f"The {name} answer."
+    with (tmp_path / "both.jsonl").open("a") as file:
+        file.write("{broken\n")
+    sft("curate", "run", "r.toml")
+    (tmp_path / "r.toml").write_text(recipe.format("dolly") + "strict = true\n")
+    assert "--strict" in sft("curate", "run", "r.toml", code=2).err
+
+
+def test_a_damaged_annotation_is_made_anew_by_a_run(sft: Sft, tmp_path: Path) -> None:
+    demo(sft)
+    manifest = json.loads((tmp_path / "sft-data/datasets/mix/versions/000001.json").read_text())
+    [file] = [f for f in manifest["files"] if f["stage"] == "dedup" and f["source"] == "dolly"]
+    path = tmp_path / "sft-data/objects" / file["sha256"][:2] / f"{file['sha256']}.arrow"
+    path.chmod(0o644)
+    path.write_bytes(b"damaged")
+    sft("verify", "mix", code=1)
+    assert "nothing has changed" in sft("curate", "run", str(ROOT / "recipes/demo.toml"), "--name", "mix").out
+    assert sft("verify", "mix", "--deep", "--json").json["ok"]
+
+
+def test_a_version_named_by_its_manifests_path_is_written_to_its_own_store(sft: Sft, tmp_path: Path) -> None:
+    demo(sft)
+    (tmp_path / "sft-data").rename(tmp_path / "elsewhere")
+    path = "elsewhere/datasets/mix/versions/000001.json"
+    assert sft("curate", "rules", path, "--short-words", "9", "--json").json["seq"] == 2
+    sft("tag", path, "first")
+    assert sft("why", path, "alpaca:1", "--json").json["kept"]
+    assert not (tmp_path / "sft-data").exists()
+    said = sft("curate", "rules", path, "--short-words", "8")
+    assert "mix@2" in said.err
+
+
 def test_rules_are_listed(sft: Sft) -> None:
     listed = sft("curate", "rules", "--list", "--json").json["rules"]
     assert {"name", "severity", "sentence"} == set(listed[0])
@@ -210,6 +280,9 @@ BAD = {
     "export to a full folder": ("export", "mix", "--format", "jsonl", "--to", "."),
     "unknown row": ("why", "mix", "ffffffffffff"),
     "row name that is too short": ("why", "mix", "f"),
+    "row number that is no number": ("why", "mix", "alpaca:²"),
+    "version that is no number": ("show", "mix@²"),
+    "licence without text": ("curate", "ingest", "alpaca", "alpaca_data.json", "--name", "x", "--license", ""),
     "unknown split": ("export", "mix", "--format", "jsonl", "--to", "out", "--split", "holdout"),
 }
 

@@ -6,14 +6,9 @@ from typing import Any
 import pytest
 
 from curate.diff import WORDS, Diff, compare
-from curate.stage import run_stage
-from curate.stages import stage
-from curate.store import Store
 from curate.upstream import pair_upstream
-from curate.version import Draft, bumped, commit_version
-from schemas.config import Config
-from schemas.dataset import Dataset
-from tests.rows import dataset_of, question
+from curate.version import bumped
+from tests.rows import dataset_of, question, staged
 
 
 def rows(n: int = 30) -> list[dict[str, Any]]:
@@ -25,14 +20,6 @@ def rows(n: int = 30) -> list[dict[str, Any]]:
         )
         for i in range(n)
     ]
-
-
-def staged(dataset: Dataset, name: str, **settings: Any) -> Dataset:
-    """Run a stage and commit it."""
-    store, known = Store(dataset.root), stage(name)
-    config: Config = known.config(**settings)
-    draft = Draft.of(dataset.manifest).with_stage(run_stage(store, dataset, known, config), known.features)
-    return Dataset(commit_version(store, draft, dataset.manifest, name).manifest, dataset.root)
 
 
 def found(diff: Diff) -> dict[str, int]:

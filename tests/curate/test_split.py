@@ -16,6 +16,7 @@ from curate.store import Store
 from schemas.config import SplitConfig
 from schemas.dataset import Dataset
 from tests.curate.conftest import Apply, chat, make_dataset, run_on, view
+from tests.rows import dataset_of, question, staged
 
 Row = dict[str, Any]
 HALVES = SplitConfig(train=0.4, val=0.3, test=0.3)
@@ -253,3 +254,33 @@ def test_on_real_rows_the_shares_are_met_and_more_data_moves_nothing(
     shares = {name: count / len(after) for name, count in counts.iter_rows()}
     assert shares["train"] == pytest.approx(0.8, abs=0.015)
     assert shares["val"] == pytest.approx(0.1, abs=0.01)
+
+
+def test_a_row_that_is_left_out_of_the_evaluation_leaks_nothing(tmp_path: Path) -> None:
+    """A rejected row stands in an evaluation split; new data joins it to a training row: the training row stays."""
+    words = " ".join(f"word{i}" for i in range(200))
+    filler = [question(f"Filler question number {i} of many?", f"Filler answer {i}.", key=f"f{i}") for i in range(20)]
+    for n in range(100):  # until ids come that put the one row into train and the other into an evaluation split
+        rows = [
+            question(f"{words} one", "The answer of the row that is trained on.", key=f"t{n}"),
+            question(f"{words} two", "", key=f"v{n}"),
+            *filler,
+        ]
+        root = tmp_path / str(n)
+        before = chain(dataset_of(root, {"s": rows}))
+        splits = dict(before.scan(["source_key", "split"]).collect().iter_rows())
+        if splits[f"t{n}"] == "train" and splits[f"v{n}"] != "train":
+            break
+    else:
+        pytest.fail("no ids put the two rows into different splits")
+    new = question(f"{words} two", "Quite another answer, given by the new row.", key="b")
+    after = chain(dataset_of(root, {"s": [*rows, new]}))
+    told = {r["source_key"]: r for r in after.scan(["source_key", "split", "kept", "conflict_id"]).collect().to_dicts()}
+    assert told["b"]["conflict_id"] == told[f"t{n}"]["conflict_id"] is not None
+    assert (told[f"t{n}"]["kept"], told[f"t{n}"]["split"], told["b"]["split"]) == (True, "train", "train")
+
+
+def chain(dataset: Dataset) -> Dataset:
+    for name in ("rules", "dedup", "split"):
+        dataset = staged(dataset, name)
+    return dataset

@@ -58,7 +58,7 @@ def test_an_unchanged_draft_commits_nothing(tmp_path: Path) -> None:
     assert versions_of(tmp_path, "d") == [1]
 
 
-@pytest.mark.parametrize("name", ["a/b", "..", "", ".hidden", "a..b", "x" * 101, "naïve", "a b", "-a"])
+@pytest.mark.parametrize("name", ["a/b", "..", "", ".hidden", "y.json", "a..b", "x" * 101, "naïve", "a b", "-a"])
 def test_names_that_are_no_folder_names_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigError):
         commit_version(Store(tmp_path), Draft(name), None, "x")
@@ -78,7 +78,7 @@ def test_tags_move_and_resolve(tmp_path: Path) -> None:
         store.tag("d", "7", 1)
 
 
-@pytest.mark.parametrize("reference", ["nope", "d@9", "d@nope", "nowhere/x.json", "d@"])
+@pytest.mark.parametrize("reference", ["nope", "d@9", "d@²", "d@nope", "nowhere/x.json", "d@"])
 def test_an_unknown_reference_says_what_is_there(tmp_path: Path, reference: str) -> None:
     dataset_of(tmp_path, {"s": [question("a", "b")]})
     with pytest.raises(UnknownReferenceError) as caught:
@@ -155,11 +155,12 @@ def test_a_disk_that_fails_at_any_call_leaves_the_old_version_or_the_new_one(
     assert seen == list(range(1, len(seen) + 1))
 
 
-def test_a_remembered_result_that_cannot_be_read_is_forgotten(tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", ['{"a"', "{}", "[]", '{"files": 3}', '{"files": [{}]}'])
+def test_a_remembered_result_that_cannot_be_read_is_forgotten(tmp_path: Path, text: str) -> None:
     store = Store(tmp_path)
-    store.remember("k", {"a": 1})
-    assert store.recall("k") == {"a": 1}
-    (tmp_path / "cache" / "k.json").write_text('{"a"')
+    store.remember("k", [], {"a": 1})
+    assert store.recall("k") == ((), {"a": 1})
+    (tmp_path / "cache" / "k.json").write_text(text)
     assert store.recall("k") is None
 
 
@@ -179,3 +180,37 @@ def test_a_source_put_twice_in_a_draft_stands_once(tmp_path: Path) -> None:
     draft = Draft("d").with_source(Source(name="s", format="x"), files).with_source(Source(name="s", format="x"), files)
     assert len(draft.files) == 2
     assert Dataset(draft.manifest(), tmp_path).rows == 1
+
+
+def test_a_commit_that_came_while_another_worked_is_never_left_out(tmp_path: Path) -> None:
+    """Two writers begin from the same version: the second is told, and its rows are not put over the first one's."""
+    store = Store(tmp_path)
+    start = dataset_of(tmp_path, {"s": [question("a", "b")]}).manifest
+    mine = Draft.of(start).with_source(Source(name="mine", format="x"), put_source(store, [question("c", "d")], "mine"))
+    dataset_of(tmp_path, {"theirs": [question("e", "f")]})
+    with pytest.raises(ConflictError, match="Run the command again"):
+        commit_version(store, mine, start, "mine")
+    assert {s.name for s in open_dataset("d", tmp_path).manifest.sources} == {"s", "theirs"}
+
+
+def test_a_version_made_from_an_old_one_is_numbered_after_the_latest(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    first = dataset_of(tmp_path, {"s": [question("a", "b")]}).manifest
+    latest = dataset_of(tmp_path, {"t": [question("c", "d")]}).manifest
+    draft = Draft.of(first).with_source(Source(name="u", format="x"), put_source(store, [question("e", "f")], "u"))
+    made = commit_version(store, draft, first, "old", latest=latest).manifest
+    assert (made.seq, made.parents, made.semver) == (3, (first.id,), "2.0.0")
+
+
+def test_what_is_recalled_is_young_again_and_whole(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    file = store.put(FRAME, role="text", stage="ingest")
+    store.remember("k", [file], {"a": 1})
+    old = time.time() - 90_000
+    for path in (tmp_path / file.path, tmp_path / "cache/k.json"):
+        os.utime(path, (old, old))
+    assert store.recall("k") == ((file,), {"a": 1})
+    assert store.garbage().paths == ()
+    (tmp_path / file.path).chmod(0o644)
+    (tmp_path / file.path).write_bytes(b"other")
+    assert store.recall("k") is None

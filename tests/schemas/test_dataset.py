@@ -144,6 +144,15 @@ def test_a_hand_edited_manifest_is_refused(tmp_path: Path) -> None:
         read_manifest(path)
 
 
+@pytest.mark.parametrize(("was", "now"), [('"seq": 1', '"seq": 9'), ('"name": "d"', '"name": "other"')])
+def test_a_manifest_that_says_it_is_another_is_refused(tmp_path: Path, was: str, now: str) -> None:
+    dataset_of(tmp_path, {"s": ROWS})
+    path = tmp_path / "datasets/d/versions/000001.json"
+    path.write_text(path.read_text().replace(was, now, 1))
+    with pytest.raises(CorruptObjectError, match="it says that it is"):
+        read_manifest(path)
+
+
 def test_a_manifest_from_the_future_is_refused_with_a_clear_line(tmp_path: Path) -> None:
     dataset_of(tmp_path, {"s": ROWS})
     path = tmp_path / "datasets/d/versions/000001.json"
