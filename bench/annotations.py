@@ -1,6 +1,6 @@
 """What an annotation stage costs: bytes written against the text's, and the columns that it reads.
 
-Run: python -m bench.annotations [ROWS]          (1,000,000 rows by default; about 5 minutes and 2 GB of disk)
+Run: python -m bench.annotations [ROWS]          (1,000,000 rows by default; about 10 minutes, 8 GB of memory for dedup, 2 GB of disk)
 """
 
 import resource
@@ -21,7 +21,7 @@ from schemas.dataset import Dataset, Shard
 from schemas.manifest import FileEntry, Source
 from schemas.record import VERDICT_SCHEMA
 
-STAGES = ("rules", "signals", "split")
+STAGES = ("rules", "signals", "dedup", "split")
 
 
 def ingested(store: Store, rows: int) -> Draft:

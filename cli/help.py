@@ -17,8 +17,8 @@ WIDTH = 100
 HEAD = """# Commands
 
 Made from the commands' own help by `python -m cli.help`; a test keeps it so. A reference (REF) is `NAME` (latest
-version), `NAME@7`, `NAME@tag`, or the path of a manifest. Exit codes: 0 done, 1 a check failed, 2 wrong usage or
-bad input.
+version), `NAME@7`, `NAME@tag`, or the path of a manifest. Exit codes: 0 done; 1 a check failed (an object or a manifest
+that is not what it was fails one, too); 2 wrong usage or bad input; 130 interrupted.
 """
 
 

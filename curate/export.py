@@ -85,7 +85,7 @@ def _wanted(dataset: Dataset, splits: tuple[str, ...] | None, *, split_ran: bool
         return SPLITS if split_ran else None
     unknown = [name for name in splits if name not in SPLITS]
     if unknown:
-        raise ConfigError(f"split {unknown[0]!r}", "no such split", f"of {', '.join(SPLITS)}")
+        raise ConfigError(f"split {unknown[0]!r}", "no such split", f"one of {', '.join(SPLITS)}")
     if not split_ran:
         name = dataset.manifest.name
         raise ConfigError(f"dataset {name!r}", "not split yet", "a split", f"run `sft curate split {name}` first")

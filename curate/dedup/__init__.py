@@ -138,7 +138,7 @@ def run(dataset: Dataset, config: DedupConfig, progress: Progress) -> Iterator[O
     unknown = [name for name in config.source_priority if name not in sources]
     if unknown:
         raise ConfigError(
-            "dedup, source_priority", f"no source is named {', '.join(unknown)}", f"of {', '.join(sorted(sources))}"
+            "dedup, source_priority", f"no source is named {', '.join(unknown)}", f"one of {', '.join(sorted(sources))}"
         )
     if not dataset.shards:
         return

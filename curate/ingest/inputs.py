@@ -221,6 +221,8 @@ def _remote_file(uri: str) -> Generator[_RemoteFile]:
 
 def _local(uri: str, base: Path | None) -> list[tuple[str, str, int | None]]:
     root = base or Path()
+    if not uri.strip():
+        raise InputError("inputs", "a name without letters", "a file, a glob, '-' or hf://datasets/OWNER/NAME/FILE")
     try:
         if (root / uri).is_dir():
             raise InputError(uri, "a folder", "a file or a glob", f"try '{uri.rstrip('/')}/*.jsonl'")

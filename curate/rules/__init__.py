@@ -28,7 +28,7 @@ def list_rules(config: RulesConfig | None = None) -> list[Rule]:
     known = [rule.name for rule in rules]
     unknown = [name for name in config.disable if name not in known]
     if unknown:
-        raise ConfigError("rules, disable", f"no rule is named {', '.join(unknown)}", f"of {', '.join(known)}")
+        raise ConfigError("rules, disable", f"no rule is named {', '.join(unknown)}", f"one of {', '.join(known)}")
     return [rule for rule in rules if rule.name not in config.disable]
 
 
