@@ -1,6 +1,6 @@
-"""The JSON Schemas of the files that other programs may read or write: `python -m schemas.published` writes schemas/json/.
+"""JSON Schemas of the files that other programs may read or write, in schemas/json/.
 
-A test fails when they differ from the models that they are made of.
+`python -m schemas.published` writes them. A test fails when they differ from the models that they are made of.
 """
 
 import json
