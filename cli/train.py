@@ -1,5 +1,6 @@
 """`sft train`: from a version of a dataset to a fine-tuned model, with every row accounted for."""
 
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -38,6 +39,7 @@ def root() -> None:
 @app.command(epilog="Example: sft train --manifest mix --model tiny --out runs/first")
 @config_options(TrainConfig, "given")
 def train(
+    context: typer.Context,
     given: dict[str, Any],
     manifest: Annotated[
         str | None, typer.Option("--manifest", metavar="REF", help="NAME, NAME@7, NAME@tag, or a manifest's path.")
@@ -74,13 +76,15 @@ def train(
     saved = _saved(out_folder) if resume and out_folder else None
     config = resolve(given, preset=preset, file=config_file, saved=saved["train"] if saved else None)
     reference = manifest or (saved["dataset"] if saved else None)
+    if saved and saved.get("store") and not _typed(context, "store") and Path(saved["store"]) != store.resolve():
+        store = Path(saved["store"])
     if reference is None:
         raise ConfigError("--manifest", "not given", "a dataset's name or version", "see sft show for what there is")
 
     from schemas.dataset import open_dataset
 
     dataset = open_dataset(reference, store)
-    data = _data(dataset)
+    data = _data(dataset, reference)
     with ExitStack() as stack:
         display = stack.enter_context(Display(quiet=json))
         _quiet_transformers()
@@ -90,15 +94,18 @@ def train(
             report = prepare(config, data, display).report
             _tell_dry_run(report, json=json)
             return
+        from curate.store import Store
+        from train import interruption
+        from train.folder import RunFolder
         from train.run import run
 
         folder = out_folder or _default_folder(data, config)
-        resume_with = f"sft train --resume --out {folder}" + ("" if store == DEFAULT_STORE else f" --store {store}")
-        result = run(config, data, folder, display, resume=resume, resume_with=resume_with)
-
-    from curate.store import Store
-
-    Store(dataset.root).register_run(result.run_id, result.facts, folder / "records.arrow")
+        resume_with = shlex.join(["sft", "train", "--resume", "--out", str(folder)])
+        if saved and saved.get("store") != data.store:  # the folder names another store than the one that was given
+            resume_with += f" --store {shlex.quote(str(dataset.root))}"
+        with interruption.told(RunFolder(folder), resume_with):
+            result = run(config, data, folder, display, resume=resume, resume_with=resume_with)
+            Store(dataset.root).register_run(result.run_id, result.facts, folder / "records.arrow")
     if json:
         print_json(_json(result))
     else:
@@ -116,15 +123,13 @@ def resolve(
 ) -> TrainConfig:
     """Make the configuration: defaults, then tiny's, then the preset, then the file, then what was typed.
 
-    A resumed run starts from what it saved instead. Raises ConfigError for what is not allowed.
+    A resumed run has what it saved in place of the defaults. Raises ConfigError for what is not allowed.
     """
-    if saved is not None:
-        return build(TrainConfig, {**saved, **given}, where="train")
     read = read_settings(file, "train") if file else {}
-    typed = {**(PRESETS[preset] if preset else {}), **read, **given}
+    typed = {**(saved or {}), **(PRESETS[preset] if preset else {}), **read, **given}
     if not typed.get("model"):
         raise ConfigError("--model", "not given", "a hub id, a model's folder, or tiny")
-    if typed["model"] == "tiny":
+    if typed["model"] == "tiny" and saved is None:
         typed = {**TINY_DEFAULTS, **typed}
     return build(TrainConfig, typed, where=f"train, {file}" if file else "train")
 
@@ -224,6 +229,12 @@ def _quiet_transformers() -> None:
     hub_logging.set_verbosity_error()
 
 
+def _typed(context: typer.Context, option: str) -> bool:
+    """Whether an option stands in the command itself; defaults and the environment give way to what a run saved."""
+    source = context.get_parameter_source(option)
+    return source is not None and source.name == "COMMANDLINE"
+
+
 def _saved(folder: Path) -> dict[str, Any]:
     if not (folder / "run.json").is_file():
         raise ConfigError(f"--resume {folder}", "no run in this folder", "a run folder", "start it without --resume")
@@ -232,7 +243,7 @@ def _saved(folder: Path) -> dict[str, Any]:
     return RunFolder(folder).read_json("config.json")
 
 
-def _data(dataset: "Dataset") -> "Data":
+def _data(dataset: "Dataset", reference: str) -> "Data":
     from train.run import Data
 
     stale = dataset.stale()
@@ -244,6 +255,8 @@ def _data(dataset: "Dataset") -> "Data":
         train=tuple(dataset.records("train")),
         val=tuple(dataset.records("val")),
         warnings=(f"stale stages: {', '.join(stale)}; run sft curate run to renew them",) if stale else (),
+        reference=str(Path(reference).resolve()) if reference.endswith(".json") else "",
+        store=str(dataset.root.resolve()),
     )
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from schemas.config import Config
 
@@ -26,6 +26,8 @@ FULL_LR, LORA_LR = 2e-5, 2e-4
 
 class TrainConfig(Config):
     """What decides the weights that come out, but for the dataset: model, method, plan, optimizer."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     model: str = Field("", examples=["tiny", "HuggingFaceTB/SmolLM2-135M"])
     """Hub id or folder of the base model; `tiny` builds a small Llama and its tokenizer from the dataset itself."""
@@ -96,7 +98,7 @@ class TrainConfig(Config):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train; auto takes the GPU where there is one."""
 
-    seed: int = Field(17, ge=0)
+    seed: int = Field(17, ge=0, lt=2**63)
     """Decides the order of the records, the adapters' first weights, and dropout."""
 
     samples: int = Field(2, ge=0)

@@ -25,6 +25,9 @@ SOFTMAX_LAYERS = frozenset({"full_attention", "sliding_attention", "attention"})
 """Layer types whose attention is softmax over keys, bounded by our record bounds. Linear attention and state-space
 layers carry state from one record into the next (axolotl#3453)."""
 
+LENGTH_ROPES = frozenset({"longrope", "dynamic"})
+"""Rotary embeddings whose factors depend on the longest record of a pass."""
+
 
 def register() -> None:
     """Make `attn_implementation="sft_packed"` known to transformers. Registering twice changes nothing."""
@@ -107,6 +110,25 @@ def refuse_unpackable(config: PretrainedConfig, name: str) -> None:
         )
     if getattr(text, "attn_logit_softcapping", None):
         raise ModelError(f"model {name}", "attention scores are soft-capped", "plain softmax attention")
+
+
+def context(config: PretrainedConfig) -> tuple[int | None, str]:
+    """Give the tokens that a record may have, None for no bound, and what sets the bound.
+
+    Some rotary embeddings take other factors for the whole pass once its longest record exceeds the original context:
+    packed, a short record would then be turned by its neighbour's length.
+    """
+    text = config.get_text_config()
+    bounds: list[tuple[int, str]] = []
+    if (limit := getattr(text, "max_position_embeddings", None)) is not None:
+        bounds.append((int(limit), "the model's context"))
+    ropes: dict[str, Any] = getattr(text, "rope_parameters", None) or {}
+    for rope in (ropes, *ropes.values()):  # one for all layers, or one per type of layer
+        if isinstance(rope, dict) and rope.get("rope_type") in LENGTH_ROPES:
+            original = rope.get("original_max_position_embeddings") or limit
+            if original is not None:
+                bounds.append((int(original), f"beyond which {rope['rope_type']} rope mixes the records of a row"))
+    return min(bounds, default=(None, ""))
 
 
 def _kernel_fits(q_NHD: Tensor, v_NGD: Tensor) -> bool:

@@ -31,13 +31,14 @@ KEPT = 2
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What a run must share with its checkpoint: dataset, template, plan, base weights. All are digests."""
+    """What a run must share with its checkpoint: dataset, template, plan, weights, tokenizer. All are digests."""
 
     manifest: str
     train_visible: str
     template: str
     plan: str
     base: str
+    tokenizer: str = ""  # runs from before it was recorded
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +124,7 @@ def check_identity(path: Path, made_with: Identity, wanted: Identity) -> None:
         "template": "the chat template",
         "plan": "the plan (records, lengths, seed or batch)",
         "base": "the base model",
+        "tokenizer": "the tokenizer",
     }
     for field, what in names.items():
         found, expected = getattr(made_with, field), getattr(wanted, field)

@@ -7,10 +7,11 @@ under small learning rates (measured: 1,000 AdamW steps at 2e-5 left 0.5 at 0.5)
 
 import hashlib
 import warnings
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -105,6 +106,12 @@ def choose_device(config: TrainConfig) -> Device:
     return Device(device, torch.bfloat16 if wants_bf16 else None)
 
 
+def located(model: str) -> str:
+    """Give a local model's folder as an absolute path, so that it is found from anywhere; other names as they are."""
+    path = Path(model).expanduser()
+    return str(path.resolve()) if model != TINY and path.is_dir() else model
+
+
 def load_base(
     config: TrainConfig,
     train: Sequence[Record],
@@ -195,27 +202,54 @@ def _load(config: TrainConfig, name: str, device: Device) -> Base:
         _check_folder(path)
     elif name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise ModelError(f"--model {name}", "no such folder", "a model's folder, a hub id, or tiny")
-    source = str(path) if local else name
+    source = located(name)
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
         settings = AutoConfig.from_pretrained(source, trust_remote_code=False)
         notes = _silence_attention_dropout(settings)
         attention.refuse_unpackable(settings, name)
         frozen_half = config.method == "lora" and device.device.type == "cuda" and device.autocast is not None
-        model = AutoModelForCausalLM.from_pretrained(
+        from_pretrained: Any = AutoModelForCausalLM.from_pretrained  # its stub knows of no loading info
+        model, loaded = from_pretrained(
             source,
             config=settings,
             dtype=device.autocast if frozen_half else torch.float32,
             attn_implementation=attention.NAME,
             trust_remote_code=False,
+            ignore_mismatched_sizes=True,  # told by _check_weights, which names them
+            output_loading_info=True,
         )
     except LOAD_ERRORS as error:
         raise _load_error(name, local, error) from error
+    notes += _check_weights(name, loaded)
     rows = int(getattr(model.get_input_embeddings(), "num_embeddings", len(tokenizer)))
     if len(tokenizer) > rows:
         raise ModelError(f"model {name}", f"{rows} embeddings for a tokenizer of {len(tokenizer)} tokens", "one each")
     digest = _folder_digest(path) if local else f"hub:{getattr(settings, '_commit_hash', None) or 'unknown'}"
     return Base(model, tokenizer, name, digest, device, tuple(notes))
+
+
+def _check_weights(name: str, loaded: Mapping[str, Collection[Any]]) -> list[str]:
+    """Raise ModelError for weights that the files do not give: transformers fills them with random numbers, silently.
+
+    Gives a note on weights that the files hold and the model has no place for.
+    """
+    missing = [str(key) for key in loaded["missing_keys"]]
+    misshapen = [str(key) for key, *_ in loaded["mismatched_keys"]]
+    for keys, what in ((missing, "lacks"), (misshapen, "has other shapes for")):
+        if keys:
+            raise ModelError(
+                f"--model {name}",
+                f"it {what} {len(keys)} weights that its config.json asks for ({_first(keys)})",
+                "a file for every weight",
+                "download or save the model anew",
+            )
+    spare = [str(key) for key in loaded["unexpected_keys"]]
+    return [f"{len(spare)} weights of {name} belong to no layer and are left out: {_first(spare)}"] if spare else []
+
+
+def _first(keys: Collection[str], most: int = 3) -> str:
+    return ", ".join(sorted(keys)[:most]) + (", …" if len(keys) > most else "")
 
 
 def _check_folder(path: Path) -> None:

@@ -10,6 +10,7 @@ import pyarrow.ipc
 
 from train.checkpoint import Cursor
 from train.evaluate import Evaluation, RecordLoss
+from train.folder import whole_file
 from train.loop import Run, save_weights, score
 from train.preflight import Preflight
 from train.sample import Sample
@@ -79,7 +80,5 @@ def _write_records(path: Path, fitted: Sequence[RecordLoss], ending: Ending) -> 
             "loss_before": pa.array([before for _, _, before in rows], pa.float64()),
         }
     )
-    temporary = path.with_name(f".{path.name}.tmp")
-    with pyarrow.ipc.new_file(str(temporary), table.schema) as writer:
+    with whole_file(path) as place, pyarrow.ipc.new_file(str(place), table.schema) as writer:
         writer.write_table(table)
-    temporary.replace(path)

@@ -144,6 +144,13 @@ def self_test(trainee: Trainee, examples: Sequence[Example]) -> float:
         ) from error
     finally:
         trainee.model.train(was_training)
+    if not alone_NV.isfinite().all():
+        raise CheckFailedError(
+            f"self-test of {trainee.name}",
+            f"the model gives {'NaN' if alone_NV.isnan().any() else 'infinite'} logits, packed or not",
+            "finite numbers",
+            "its weights are broken, or too large for this --precision: choose another model",
+        )
     spread = alone_NV.std().clamp_min(1e-12)
     difference = float((packed_NV - alone_NV).abs().max() / spread)
     allowed = TOLERANCE[trainee.device.autocast]

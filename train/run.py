@@ -15,16 +15,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import GenerationConfig, PreTrainedModel
 
 from schemas.errors import CheckFailedError, ConfigError, InputError
 from schemas.record import Record
 from schemas.train_config import RESUMABLE, TrainConfig
-from train import checkpoint, tiny
+from train import attention, checkpoint, tiny
 from train.checkpoint import Identity
 from train.evaluate import Evaluation, RecordLoss, evaluation
 from train.folder import RunFolder, whole_folder
 from train.loop import Listener, Run, score, train
-from train.model import TINY, Base, Trainee, adapt, load_base
+from train.model import TINY, Base, Trainee, adapt, load_base, located
 from train.outcome import Ending, Result, save
 from train.plan import Item, Plan, make_plan
 from train.preflight import Preflight, count_refused, preflight
@@ -43,6 +44,10 @@ class Data:
     train: tuple[Record, ...]
     val: tuple[Record, ...]
     warnings: tuple[str, ...] = ()
+    reference: str = ""
+    """What --resume opens the dataset by, from any folder; by default NAME@SEQ."""
+    store: str | None = None
+    """The absolute path of the store that --resume looks in."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,6 +90,8 @@ def prepare(config: TrainConfig, data: Data, listener: Listener, folder: RunFold
     for note in (*trainee.notes, *template.notes):
         say(note)
     max_tokens = _context(config, trainee, say)
+    if note := _make_generation_sound(trainee.network):
+        say(note)
     trained = encode(data.train, template, max_tokens=max_tokens)
     validated = encode(data.val, template, max_tokens=max_tokens)
     if folder:
@@ -96,7 +103,15 @@ def prepare(config: TrainConfig, data: Data, listener: Listener, folder: RunFold
         counts = "; ".join(str(refused) for refused in count_refused("train", trained.refusals))
         raise CheckFailedError(f"dataset {data.name}@{data.seq}", f"no record can be trained on: {counts}", "some")
     plan = _plan(config, trained, max_tokens, data)
-    identity = Identity(data.manifest, data.train_visible, _digest(template.text), plan.digest, base.digest)
+    backend: Any = base.tokenizer.backend_tokenizer  # a fast tokenizer: Template has seen to it
+    identity = Identity(
+        data.manifest,
+        data.train_visible,
+        _digest(template.text),
+        plan.digest,
+        base.digest,
+        _digest(backend.to_str()),
+    )
     report = preflight(trainee, template, train=trained, val=validated, plan=plan)
     for line in report.lines():
         say(line)
@@ -112,12 +127,12 @@ def run(
     """
     started = time.time()
     folder = RunFolder(out)
+    config = config.model_copy(update={"model": located(config.model)})
     if resume:
         check_resumable(folder, config)
     else:
         folder.claim()
     prepared = prepare(config, data, listener, folder)
-    facts = _open(folder, prepared, data, resume=resume)
     this = Run(
         config,
         prepared.trainee,
@@ -129,6 +144,7 @@ def run(
         listener,
         resume_with or f"sft train --resume --out {out}",
     )
+    facts = _open(this, prepared, data, resume=resume)
     _set_stop_tokens(prepared)
     before = _before(this)
     cursor, after = train(this, resume=resume)
@@ -179,11 +195,35 @@ def _base(config: TrainConfig, data: Data, listener: Listener, folder: RunFolder
 
 def _context(config: TrainConfig, trainee: Trainee, say: Any) -> int:
     """Give the tokens per row: what was asked for, and never more than the model was made for."""
-    limit = getattr(trainee.network.config.get_text_config(), "max_position_embeddings", None)
+    limit, what = attention.context(trainee.network.config)
     if limit is None or limit >= config.max_tokens:
         return config.max_tokens
-    say(f"max_tokens {config.max_tokens} lowered to {limit}, the model's context")
-    return int(limit)
+    say(f"max_tokens {config.max_tokens} lowered to {limit}, {what}")
+    return limit
+
+
+def _make_generation_sound(network: PreTrainedModel) -> str | None:
+    """Mend a generation config that contradicts itself, as published ones do: transformers would not save it. Say so.
+
+    What is unknown to make sense is reset to greedy answers with the model's own special tokens.
+    """
+    settings = getattr(network, "generation_config", None)
+    if settings is None or _is_sound(settings):
+        return None
+    settings.do_sample = True  # the usual fault: temperature and top_p without it
+    if _is_sound(settings):
+        return "the model's generation_config has sampling settings without do_sample: set, so that it can be saved"
+    ids = {name: getattr(settings, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    network.generation_config = GenerationConfig(**ids)
+    return "the model's generation_config contradicts itself: reset, so that it can be saved"
+
+
+def _is_sound(settings: GenerationConfig) -> bool:
+    try:
+        settings.validate(strict=True)
+    except ValueError:
+        return False
+    return True
 
 
 def _plan(config: TrainConfig, trained: Encoded, max_tokens: int, data: Data) -> Plan:
@@ -202,11 +242,16 @@ def _plan(config: TrainConfig, trained: Encoded, max_tokens: int, data: Data) ->
         ) from error
 
 
-def _open(folder: RunFolder, prepared: Prepared, data: Data, *, resume: bool) -> dict[str, Any]:
+def _open(this: Run, prepared: Prepared, data: Data, *, resume: bool) -> dict[str, Any]:
     """Write config.json and run.json, which claims the folder; on resume check them instead."""
+    folder = this.folder
+    versions = {name: _version(name) for name in ("sft-toolkit", "torch", "transformers", "peft")}
     if resume:
         facts: dict[str, Any] = folder.read_json("run.json")
         checkpoint.check_identity(folder.path, Identity(**facts["identity"]), prepared.identity)
+        for name, now in versions.items():
+            if (was := facts["versions"].get(name)) != now and name != "sft-toolkit":
+                this.say(f"warning: {name} was {was} and is {now} now: weights may differ from those of a whole run")
         if facts["ended"]:
             folder.log("this run had finished: its last files are written anew")
         return facts
@@ -220,7 +265,7 @@ def _open(folder: RunFolder, prepared: Prepared, data: Data, *, resume: bool) ->
         "model": prepared.base.name,
         "method": prepared.config.method,
         "identity": asdict(prepared.identity),
-        "versions": {name: _version(name) for name in ("sft-toolkit", "torch", "transformers", "peft")},
+        "versions": versions,
         "python": platform.python_version(),
         "device": str(prepared.trainee.device),
         "preflight": asdict(prepared.report),
@@ -229,7 +274,13 @@ def _open(folder: RunFolder, prepared: Prepared, data: Data, *, resume: bool) ->
     }
     resolved = {**prepared.config.model_dump(), "lr": prepared.config.resolved_lr()}
     folder.write_json(
-        "config.json", {"train": resolved, "dataset": f"{data.name}@{data.seq}", "manifest": data.manifest}
+        "config.json",
+        {
+            "train": resolved,
+            "dataset": data.reference or f"{data.name}@{data.seq}",
+            "store": data.store,
+            "manifest": data.manifest,
+        },
     )
     folder.write_json("run.json", facts)
     return facts

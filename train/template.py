@@ -17,7 +17,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -109,7 +109,7 @@ class Template:
     def __init__(self, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
         self.tokenizer, self.name = tokenizer, name
         self.notes: list[str] = []
-        self._literals: dict[tuple[tuple[str, bool], ...], tuple[list[str], list[int]]] = {}
+        self._literals: dict[tuple[tuple[str, bool, str | None], ...], tuple[list[str], list[int]]] = {}
         if not tokenizer.is_fast:
             raise ModelError(
                 f"tokenizer of {name}",
@@ -155,7 +155,7 @@ class Template:
 
         Turns without text are not looked for. Raises _NotRenderedError where the template leaves a turn out.
         """
-        shape = tuple((message.role, bool(message.content)) for message in record.messages)
+        shape = tuple((message.role, bool(message.content), message.name) for message in record.messages)
         plain = not record.tools and not any(message.tool_calls for message in record.messages)
         if plain and shape in self._literals:
             return self._literals[shape]
@@ -254,7 +254,7 @@ def _refuse_text(record: Record, special: re.Pattern[str]) -> Refusal | None:
     for message in record.messages:
         if found := special.search(message.content):
             return Refusal(record.id, record.source, "special_token", f"{message.role} turn spells out {found[0]!r}")
-    if any(not message.content.strip() for message in answers):
+    if any(not message.content.strip() and not message.tool_calls for message in answers):
         return Refusal(record.id, record.source, "no_targets", "an assistant turn without text")
     return None
 
@@ -277,18 +277,40 @@ def _render(record: Record, template: Template) -> _Rendered | Refusal:
     turns = tuple(
         _Turn(record.messages[i], start, end, following)
         for i, (start, end, _), following in zip(order, spans, [*starts[1:], len(text)], strict=True)
+        if record.messages[i].content.strip()
     )
-    return _Rendered(record, text, turns, any(cut for _, _, cut in spans))
+    silent = [i for i, message in enumerate(record.messages) if message.tool_calls and not message.content.strip()]
+    called = tuple(turn for i in silent if (turn := _silent_turn(record, i, text, template)))
+    return _Rendered(record, text, (*turns, *called), any(cut for _, _, cut in spans))
+
+
+def _silent_turn(record: Record, i: int, text: str, template: Template) -> _Turn | None:
+    """Find a turn that calls tools and says nothing: what its record reads with it and did not read before it.
+
+    None where the text does not begin as the record does that ends here: then nothing proves where the turn stands.
+    """
+    try:
+        before = template.render(replace(record, messages=record.messages[:i]), prompt=True)
+        until = template.render(replace(record, messages=record.messages[: i + 1]))
+    except Exception:  # noqa: BLE001 # as in _render: many templates refuse half a conversation
+        return None
+    if not (text.startswith(until) and until.startswith(before)):
+        return None
+    return _Turn(record.messages[i], len(before), len(before), len(until))
 
 
 def _missing_names(record: Record, text: str) -> str | None:
     """Name the first tool or tool call that the rendered text does not mention."""
     for kind, source in (("tool", record.tools), *(("tool call", m.tool_calls) for m in record.messages)):
-        for entry in json.loads(source) if source else []:
-            name = str(entry.get("function", entry).get("name", ""))
+        for name in _names(source):
             if name not in text:
                 return f"the {kind} {name!r}"
     return None
+
+
+def _names(source: str | None) -> list[str]:
+    """Give the names in a JSON list of tools or tool calls."""
+    return [str(entry.get("function", entry).get("name", "")) for entry in json.loads(source)] if source else []
 
 
 def _walk(text: str, literals: Sequence[str], contents: Sequence[str]) -> list[tuple[int, int, bool]] | None:
@@ -341,20 +363,27 @@ def _mark(
         if turn.message.role != "assistant":
             continue
         first = int(np.searchsorted(ends, turn.start, side="right"))
-        stop = _stop_after(r.text, turn, ids, offsets, template.stop_ids)
+        silent = not turn.message.content.strip()
+        stop = (_call_stop if silent else _stop_after)(r.text, turn, ids, offsets, template.stop_ids)
+        if stop is None and silent:
+            continue  # nothing proves which tokens are the call: they are read, and no targets
         if stop is None:
             detail = f"no stop token after the assistant turn that ends {r.text[max(0, turn.end - 20) : turn.end]!r}"
             return Refusal(r.record.id, r.record.source, "no_stop", detail, len(ids))
         # A first token that also holds the space before the turn is fine, one that holds other text is not.
         before = r.text[int(starts[first]) : turn.start]
-        supervised[first : stop + 1] = True
         told = template.tokenizer.decode(
             ids[first : stop + 1].tolist(), skip_special_tokens=False, clean_up_tokenization_spaces=False
         )
         said = r.text[turn.start : int(ends[stop])]
         if before.strip() or not _same(str(told), said):
+            if silent:
+                continue
             detail = f"supervised tokens read {str(told)[:80]!r} where the turn and its stop token are {said[:80]!r}"
             return Refusal(r.record.id, r.record.source, "unproven", detail, len(ids))
+        supervised[first : stop + 1] = True
+    if not supervised[1:].any():
+        return Refusal(r.record.id, r.record.source, "no_targets", "only tool calls that cannot be proven", len(ids))
     return Example(r.record.id, r.record.source, r.record.weight, ids, supervised)
 
 
@@ -368,6 +397,20 @@ def _stop_after(
         if int(ids[i]) in stop_ids:
             between = text[turn.end : int(offsets[i, 0])]
             return i if turn.message.tool_calls or not between.strip() else None
+    return None
+
+
+def _call_stop(
+    text: str, turn: _Turn, ids: npt.NDArray[np.int32], offsets: npt.NDArray[np.int64], stop_ids: frozenset[int]
+) -> int | None:
+    """Find the index of the special token that ends a turn without text: all its calls before it, only space after."""
+    for i in range(int(np.searchsorted(offsets[:, 0], turn.end, side="left")), len(ids)):
+        start, end = (int(at) for at in offsets[i])
+        if start >= turn.next_start:
+            return None
+        if int(ids[i]) in stop_ids and not text[end : turn.next_start].strip():
+            said = text[turn.end : start]
+            return i if all(name in said for name in _names(turn.message.tool_calls)) else None
     return None
 
 

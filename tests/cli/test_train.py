@@ -8,15 +8,18 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+from safetensors import SafetensorError
 
 from cli import render
 from cli.train import Display, resolve
 from schemas.errors import ConfigError
 from tests.cli.conftest import Sft
 from tests.train.world import make_records, small_llama
-from train import tiny
+from train import checkpoint, tiny
+from train import run as run_module
 from train.loop import StepMetrics
 
 SETTINGS = ("--max-steps", "30", "--batch", "4", "--sample-tokens", "8", "--device", "cpu")
@@ -203,3 +206,99 @@ def test_a_run_ended_by_a_signal_and_resumed_has_the_weights_of_one_left_in_peac
     assert "resumed from step-" in told
     name = "final/adapter_model.safetensors"
     assert (tmp_path / "ended" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+SHORT = ("--max-steps", "3", "--batch", "4", "--samples", "0", "--device", "cpu")
+
+
+def test_a_resumed_run_refuses_a_preset_or_file_that_says_otherwise(sft: Sft, dataset: str, model: str) -> None:
+    sft("train", "--manifest", dataset, "--model", model, "--out", "run", *SHORT)
+    assert "micro_batch was 1 and is 2" in sft("train", "--resume", "--out", "run", "--preset", "quick", code=2).err
+    Path("other.toml").write_text("[train]\nlr = 0.5\n")
+    told = sft("train", "--resume", "--out", "run", "--config", "other.toml", code=2).err
+    assert "lr was 0.0002 and is 0.5" in told
+
+
+@pytest.mark.parametrize("by", ["name", "path", "copy"])
+def test_a_run_is_resumed_from_any_folder(
+    sft: Sft, dataset: str, model: str, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    tmp_path = Path.cwd()
+    manifest = max((tmp_path / "sft-data" / "datasets" / dataset / "versions").glob("*.json"))
+    if by == "copy":
+        manifest = Path(shutil.copy(manifest, tmp_path / "mine.json"))
+    reference = dataset if by == "name" else str(manifest.relative_to(tmp_path))
+    sft("train", "--manifest", reference, "--model", model, "--out", "a run", *SHORT)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    monkeypatch.setenv("SFT_STORE", "not-here")
+    assert sft("train", "--resume", "--out", "../a run", "--json").json["steps"] == 3
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (KeyboardInterrupt(), 130),
+        (OSError(28, "No space left on device"), 2),
+        (SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"), 2),
+    ],
+)
+def test_what_ends_a_run_outside_its_steps_is_one_line_with_the_way_on(
+    sft: Sft, dataset: str, model: str, error: BaseException, code: int
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    train = ("train", "--manifest", dataset, "--model", model, "--out", "a run", *SHORT)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(run_module, "load_base", fail)
+        told = sft(*train, code=code).err
+    assert "there is no checkpoint yet" in told
+    assert "tart anew with the same command" in told
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(run_module, "save", fail)
+        told = sft(*train, code=code).err
+    assert "the last checkpoint is step-3" in told
+    assert "o on with: sft train --resume --out 'a run'" in told
+    assert "Traceback" not in told
+    assert sft("train", "--resume", "--out", "a run", "--json").json["steps"] == 3
+
+
+def test_a_disk_that_fills_up_at_a_checkpoint_leaves_the_one_before(
+    sft: Sft, dataset: str, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_file = checkpoint.save_file
+
+    def full(values: Any, path: Path) -> None:
+        save_file(values, path)
+        if path.parent.name == ".step-2.tmp":
+            raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    train = ("train", "--manifest", dataset, "--model", model, "--out", "run", *SHORT, "--save-every", "1")
+    assert "the last checkpoint is step-1" in sft(*train, code=2).err
+    assert [p.name for p in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-1"]
+    assert (tmp_path / "run" / "best").is_dir()
+
+
+def test_sigterm_after_the_last_step_is_told_as_ctrl_c_is(
+    sft: Sft, dataset: str, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(run_module, "save", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    told = sft("train", "--manifest", dataset, "--model", model, "--out", "run", *SHORT, code=130).err
+    assert "Go on with: sft train --resume --out run" in told
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_the_way_on_names_a_store_that_the_run_does_not_know(
+    sft: Sft, dataset: str, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    sft("train", "--manifest", dataset, "--model", model, "--out", "run", *SHORT)
+    (tmp_path / "sft-data").rename(tmp_path / "my data")
+    monkeypatch.setattr(run_module, "save", stop)
+    told = sft("train", "--resume", "--out", "run", "--store", "my data", code=130).err
+    assert f"sft train --resume --out run --store '{tmp_path.resolve() / 'my data'}'" in told

@@ -20,11 +20,11 @@ from train.checkpoint import Cursor, Identity
 from train.folder import RunFolder
 from train.loop import Run
 from train.model import Trainee
-from train.optimizer import lr_at
+from train.optimizer import lr_at, make_optimizer
 from train.plan import Item, make_plan
 from train.template import Encoded
 
-IDENTITY = Identity("m" * 64, "v" * 64, "t" * 32, "p" * 32, "b" * 64)
+IDENTITY = Identity("m" * 64, "v" * 64, "t" * 32, "p" * 32, "b" * 64, "k" * 32)
 
 TrainIn = Callable[..., tuple[Run, Cursor]]
 
@@ -146,7 +146,7 @@ def test_checkpoints_hold_no_pickle_and_the_last_two_are_kept(tmp_path: Path, ru
     assert {f.suffix for f in places[0].iterdir()} == {".safetensors", ".json"}
 
 
-@pytest.mark.parametrize("field", ["manifest", "train_visible", "template", "plan", "base"])
+@pytest.mark.parametrize("field", ["manifest", "train_visible", "template", "plan", "base", "tokenizer"])
 def test_a_checkpoint_of_another_run_is_refused_saying_what_differs(
     tmp_path: Path, run_in: Callable[..., Run], field: str
 ) -> None:
@@ -239,3 +239,39 @@ def test_leftovers_of_a_killed_write_are_no_checkpoint(tmp_path: Path) -> None:
     (tmp_path / ".step-8.tmp").mkdir()
     (tmp_path / "step-4").mkdir()
     assert checkpoint.latest(tmp_path) == tmp_path / "step-4"
+
+
+def test_weight_decay_pulls_matrices_and_leaves_vectors_and_norms(trainee_of: Callable[..., Trainee]) -> None:
+    trainee = trainee_of(method="full")
+    before = {name: p.detach().clone() for name, p in trainee.trainable()}
+    optimizer = make_optimizer(trainee.trainable(), TrainConfig(lr=0.1, weight_decay=0.5))
+    for _, p in trainee.trainable():
+        p.grad = torch.zeros_like(p)
+    optimizer.step()
+    for name, p in trainee.trainable():
+        torch.testing.assert_close(p.detach(), before[name] * (0.95 if p.ndim > 1 else 1.0))
+    assert {p.ndim for p in before.values()} == {1, 2}
+
+
+def test_a_folder_whose_writing_fails_leaves_the_one_before_it_and_no_leftover(tmp_path: Path) -> None:
+    with folder.whole_folder(tmp_path / "best") as place:
+        (place / "weights").write_text("good")
+
+    def fill() -> None:
+        with folder.whole_folder(tmp_path / "best") as place:
+            (place / "weights").write_text("ha")
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        fill()
+    assert [p.name for p in tmp_path.iterdir()] == ["best"]
+    assert (tmp_path / "best" / "weights").read_text() == "good"
+
+
+@pytest.mark.parametrize(
+    "settings", [{"seed": 2**63}, {"lr": math.inf}, {"clip": math.nan}, {"weight_decay": math.inf}, {"lr": math.nan}]
+)
+def test_seeds_and_rates_that_torch_cannot_take_are_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(settings))):
+        TrainConfig(**settings)
+    assert TrainConfig(seed=2**63 - 1).seed == 2**63 - 1

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from peft import AutoPeftModelForCausalLM
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from schemas.errors import ConfigError, ModelError
@@ -12,7 +13,7 @@ from schemas.train_config import TrainConfig
 from tests.train.world import make_records, small_llama
 from train import tiny
 from train.loop import save_weights
-from train.model import Base, Trainee, adapt, choose_device, load_base
+from train.model import Base, Trainee, adapt, choose_device, load_base, located
 from train.preflight import self_test
 from train.template import Encoded
 
@@ -129,3 +130,45 @@ def test_a_model_with_fewer_embeddings_than_tokens_is_refused(
     tokenizer.save_pretrained(tmp_path)
     with pytest.raises(ModelError, match="embeddings for a tokenizer"):
         load(tmp_path)
+
+
+def rewrite(folder: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> None:
+    weights = load_file(folder / "model.safetensors")
+    change(weights)
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+
+
+def test_weights_that_the_files_lack_are_refused_by_name(model_folder: Path) -> None:
+    names = [f"model.layers.1.self_attn.{x}_proj.weight" for x in "kqvo"]
+    rewrite(model_folder, lambda weights: [weights.pop(name) for name in names] and None)
+    with pytest.raises(ModelError, match=r"lacks 4 weights .*model\.layers\.1\.self_attn\.k_proj\.weight.*, …\)"):
+        load(model_folder)
+
+
+def test_weights_of_another_shape_are_refused_by_name(model_folder: Path) -> None:
+    rewrite(model_folder, lambda weights: weights.update({"model.norm.weight": torch.ones(17)}))
+    with pytest.raises(ModelError, match=r"other shapes for 1 weights .*\(model\.norm\.weight\)"):
+        load(model_folder)
+
+
+def test_weights_without_a_place_are_a_note(model_folder: Path) -> None:
+    rewrite(model_folder, lambda weights: weights.update({"adapter.extra": torch.ones(3)}))
+    (note,) = load(model_folder).notes
+    assert "1 weights" in note
+    assert "adapter.extra" in note
+
+
+def test_tied_weights_are_not_missing(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+    model = small_llama(len(tokenizer), tie_word_embeddings=True)
+    model.set_attn_implementation("sdpa")
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    assert "lm_head.weight" not in load_file(tmp_path / "model.safetensors")
+    assert load(tmp_path).notes == ()
+
+
+def test_local_models_are_absolute_and_hub_ids_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model").mkdir()
+    assert located("model") == located("./model") == str(tmp_path.resolve() / "model")
+    assert [located(name) for name in ("tiny", "org/name", "./nowhere")] == ["tiny", "org/name", "./nowhere"]

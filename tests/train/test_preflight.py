@@ -105,3 +105,14 @@ def test_a_turn_without_its_stop_token_among_the_targets_is_refused(
     broken = Encoded((Example(one.id, one.source, 1.0, one.input_ids, cut),), (), 0)
     with pytest.raises(CheckFailedError, match="does not end in a stop token"):
         checked(trainee_of(method="full"), template, broken)
+
+
+def test_a_model_of_nan_is_told_as_such_and_packing_is_not_blamed(
+    encoded: Encoded, trainee_of: Callable[..., Trainee]
+) -> None:
+    trainee = trainee_of(method="full")
+    with torch.no_grad():
+        next(p for _, p in trainee.trainable())[:] = float("nan")
+    with pytest.raises(CheckFailedError, match="the model gives NaN") as error:
+        self_test(trainee, encoded.examples)
+    assert "leak" not in str(error.value)

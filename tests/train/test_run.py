@@ -7,12 +7,14 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from peft import AutoPeftModelForCausalLM
+from tokenizers import AddedToken
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from schemas.errors import CheckFailedError, ConfigError, InputError
 from schemas.record import Record
 from schemas.train_config import TrainConfig
 from tests.train.world import Watcher, make_records, record
+from train import run as run_module
 from train import tiny
 from train.run import Data, prepare, run
 
@@ -62,7 +64,7 @@ def test_a_run_of_tiny_learns_and_leaves_every_file_of_the_design(tmp_path: Path
     facts = json.loads((out / "run.json").read_text())
     assert facts["manifest"] == "m" * 64
     assert facts["versions"].keys() == {"sft-toolkit", "torch", "transformers", "peft"}
-    assert facts["identity"].keys() == {"manifest", "train_visible", "template", "plan", "base"}
+    assert facts["identity"].keys() == {"manifest", "train_visible", "template", "plan", "base", "tokenizer"}
     assert facts["ended"] >= facts["started"]
     assert json.loads((out / "config.json").read_text())["train"]["lr"] == 5e-3
     rejected = [json.loads(line) for line in (out / "rejected.jsonl").read_text().splitlines()]
@@ -184,3 +186,72 @@ def test_a_run_of_tiny_killed_and_resumed_ends_as_one_never_killed(tmp_path: Pat
     assert resumed.ending.before is not None
     again = run(config, data, tmp_path / "killed", Watcher(), resume=True)
     assert again.run_id == resumed.run_id
+
+
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated")  # peft 0.21 on transformers 5.23
+@pytest.mark.parametrize(
+    ("generation", "said", "kept"),
+    [
+        ({"do_sample": False, "temperature": 0.6, "top_p": 0.9}, "without do_sample", True),
+        ({"num_beams": 1, "length_penalty": 2.0, "early_stopping": True}, "contradicts itself", None),
+    ],
+)
+def test_a_base_whose_generation_config_contradicts_itself_is_mended_before_step_0_and_saved(
+    model_folder: Path, tmp_path: Path, generation: dict[str, Any], said: str, kept: bool | None
+) -> None:
+    (model_folder / "generation_config.json").write_text(json.dumps(generation))
+    watcher = Watcher()
+    run(config_of(model_folder, method="full", max_steps=1), data_of(make_records(12)), tmp_path / "run", watcher)
+    assert [line for line in watcher.lines if said in line]
+    saved = json.loads((tmp_path / "run" / "final" / "generation_config.json").read_text())
+    assert saved.get("do_sample") == kept
+
+
+@pytest.mark.parametrize("kind", ["longrope", "dynamic"])
+def test_records_stay_within_the_length_up_to_which_rope_is_one_for_all(model_folder: Path, kind: str) -> None:
+    file = model_folder / "config.json"
+    config = json.loads(file.read_text())
+    rope = {"rope_type": kind, "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 128}
+    if kind == "longrope":
+        rope |= {"short_factor": [1.0, 1.0], "long_factor": [4.0, 4.0]}
+    file.write_text(json.dumps({**config, "rope_parameters": rope}))
+    watcher = Watcher()
+    assert prepare(config_of(model_folder), data_of(make_records(12)), watcher).plan.max_tokens == 128
+    assert any("max_tokens 256 lowered to 128" in line and kind in line for line in watcher.lines)
+
+
+def test_another_tokenizer_is_refused_and_other_versions_are_a_warning(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, config, out = data_of(make_records(12)), config_of(model_folder, max_steps=1), tmp_path / "run"
+    run(config, data, out, Watcher())
+    watcher = Watcher()
+    version = run_module._version
+    with monkeypatch.context() as patched:
+        patched.setattr(run_module, "_version", lambda name: "9.9" if name == "transformers" else version(name))
+        run(config, data, out, watcher, resume=True)
+    (warning,) = [line for line in watcher.lines if "is 9.9 now" in line]
+    assert warning.startswith("warning: transformers was")
+    load = run_module.load_base
+
+    def load_other(*arguments: Any, **named: Any) -> Any:
+        base = load(*arguments, **named)
+        base.tokenizer.backend_tokenizer.add_tokens([AddedToken("never said", normalized=False)])
+        return base
+
+    monkeypatch.setattr(run_module, "load_base", load_other)
+    with pytest.raises(ConfigError, match=r"the tokenizer was .* in the checkpoint"):
+        run(config, data, out, Watcher(), resume=True)
+
+
+@pytest.mark.parametrize("model", ["model", "tiny"])
+def test_a_run_by_relative_paths_leaves_absolute_ones(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run(config_of(model, max_steps=1, samples=0), data_of(make_records(12)), Path("run"), Watcher())
+    base = model_folder if model == "model" else tmp_path / "run" / "base"
+    adapter = json.loads((tmp_path / "run" / "final" / "adapter_config.json").read_text())
+    assert adapter["base_model_name_or_path"] == str(base.resolve())
+    saved = json.loads((tmp_path / "run" / "config.json").read_text())["train"]["model"]
+    assert saved == (str(base.resolve()) if model == "model" else "tiny")

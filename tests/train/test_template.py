@@ -197,3 +197,45 @@ def test_composed_letters_that_a_normalising_tokenizer_makes_are_still_the_same_
     said = unicodedata.normalize("NFD", "café déjà vu")
     found = encode([record(1, ("user", "hi"), ("assistant", said))], Template(tokenizer, "test"), max_tokens=99)
     assert len(found.examples) == 1
+
+
+NAMED = PLAIN.replace("message['role'] +", "message['role'] + ' ' + (message['name'] or 'nobody') +")
+CALLS = PLAIN.replace(
+    "+ '<|im_end|>", "+ ((message['tool_calls'] | tojson) if message['tool_calls'] else '') + '<|im_end|>"
+).replace("{% endfor %}", "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}")
+HALVES_REFUSED = "{% if messages | length < 4 %}{{ raise_exception('too short') }}{% endif %}" + CALLS
+CALL = '[{"type": "function", "function": {"name": "look_up", "arguments": {"word": "cat"}}}]'
+
+
+def test_names_of_speakers_are_part_of_the_literals() -> None:
+    said = [
+        Record(f"{i:032x}", "a", (Message("user", "hi", name), Message("assistant", "there")))
+        for i, name in enumerate(("ada", "bob", None, "ada"))
+    ]
+    found = encode(said, template_of(NAMED), max_tokens=99)
+    assert not found.refusals
+    assert len(found.examples) == 4
+
+
+@pytest.mark.parametrize("blank", ["", " \n"])
+def test_a_turn_of_tool_calls_alone_is_supervised_where_it_can_be_proven(blank: str) -> None:
+    turns = (Message("user", "hi"), Message("assistant", blank, None, CALL), Message("tool", "a pet"))
+    one = Record("1" * 32, "a", (*turns, Message("assistant", "it is a pet")))
+    told = supervised(encode([one], template_of(CALLS), max_tokens=256).examples[0], SESSION_TOKENIZER)
+    assert told.strip().startswith("[{")
+    assert "look_up" in told
+    assert told.endswith("}]<|im_end|>it is a pet<|im_end|>")
+
+
+def test_a_turn_of_tool_calls_that_cannot_be_proven_is_read_and_no_target() -> None:
+    turns = (Message("user", "hi"), Message("assistant", "", None, CALL), Message("tool", "a pet"))
+    one = Record("1" * 32, "a", (*turns, Message("assistant", "it is a pet")))
+    found = encode([one], template_of(HALVES_REFUSED), max_tokens=256).examples[0]
+    assert supervised(found, SESSION_TOKENIZER) == "it is a pet<|im_end|>"
+    assert "look_up" in SESSION_TOKENIZER.decode(found.input_ids.tolist())
+
+
+def test_a_record_of_nothing_but_unproven_tool_calls_has_no_targets() -> None:
+    turns = (Message("user", "hi"), Message("assistant", "", None, CALL), Message("tool", "a"), Message("user", "so"))
+    found = encode([Record("1" * 32, "a", turns)], template_of(HALVES_REFUSED), max_tokens=256)
+    assert [r.reason for r in found.refusals] == ["no_targets"]
