@@ -1,6 +1,8 @@
 """What an annotation stage costs: bytes written against the text's, and the columns that it reads.
 
-Run: python -m bench.annotations [ROWS]          (1,000,000 rows by default; about 10 minutes, 8 GB of memory for dedup, 2 GB of disk)
+Run: python -m bench.annotations [ROWS]
+
+1,000,000 rows by default: about 6 minutes, 2 GB of disk, and 11 GB of memory, which dedup takes.
 """
 
 import resource
