@@ -19,7 +19,7 @@ from train.template import Encoded
 
 
 def load(name: str | Path, method: str = "full") -> Base:
-    return load_base(TrainConfig(model=str(name), method=method, device="cpu"), [])  # type: ignore[arg-type]
+    return load_base(TrainConfig(model=str(name), method=method, device="cpu"), [])  # type: ignore[arg-type] # a Literal
 
 
 def test_weights_saved_in_half_precision_are_trained_in_fp32(model_folder: Path) -> None:

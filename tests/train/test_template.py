@@ -171,7 +171,7 @@ def test_a_tokenizer_without_template_gets_chatml_that_is_announced_and_adds_no_
 
 def test_the_default_template_ends_turns_with_eos_where_the_tokenizer_has_no_im_end() -> None:
     built = tiny_tokenizer(make_records(4))
-    plain = PreTrainedTokenizerFast(tokenizer_object=built.backend_tokenizer, eos_token="<|pad|>")  # noqa: S106
+    plain = PreTrainedTokenizerFast(tokenizer_object=built.backend_tokenizer, eos_token="<|pad|>")  # noqa: S106 # no password
     plain.backend_tokenizer.post_processor = None
     plain.add_special_tokens({"eos_token": "</s>"})
     template = Template(plain, "base")

@@ -87,7 +87,7 @@ def read(store: Store, tmp_path: Path) -> Read:
             path.write_bytes(content)
         elif not isinstance(content, Path):
             write_rows(path, content)
-        found = ingest(store, [str(path)], format, IngestConfig(**config))  # pyright: ignore[reportArgumentType]
+        found = ingest(store, [str(path)], format, IngestConfig(**config))  # pyright: ignore[reportArgumentType] # settings of any type
         rows = read_back(store, found)
         assert found.rejected == {
             reason: sum(row["verdict"] == reason for row in rows)
