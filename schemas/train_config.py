@@ -92,8 +92,9 @@ class TrainConfig(Config):
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: a third more time, a fraction of the memory."""
 
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Precision of the computation; auto is bf16 where the device has it. Master weights are fp32 in any case."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Precision of the computation; auto is bf16 on a GPU that has it, else fp16 with a loss scaler, and fp32 on a CPU.
+    Master weights are fp32 in any case."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train; auto takes the GPU where there is one."""

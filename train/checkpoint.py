@@ -20,6 +20,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.amp.grad_scaler import GradScaler
 
 from schemas.errors import ConfigError, InputError
 from train.folder import whole_folder
@@ -56,7 +57,15 @@ class Cursor:
     stopped: bool = False
 
 
-def save(folder: Path, cursor: Cursor, identity: Identity, trainee: Trainee, optimizer: torch.optim.Optimizer) -> Path:
+def save(
+    folder: Path,
+    cursor: Cursor,
+    identity: Identity,
+    *,
+    trainee: Trainee,
+    optimizer: torch.optim.Optimizer,
+    scaler: GradScaler,
+) -> Path:
     """Write the checkpoint of `cursor.step`, then drop all but the last two. Gives its folder."""
     path = folder / f"step-{cursor.step}"
     with whole_folder(path) as place:
@@ -68,7 +77,7 @@ def save(folder: Path, cursor: Cursor, identity: Identity, trainee: Trainee, opt
         }
         save_file(moments, place / "optimizer.safetensors")
         save_file(_random_state(trainee), place / "random.safetensors")
-        state = {"cursor": asdict(cursor), "identity": asdict(identity)}
+        state = {"cursor": asdict(cursor), "identity": asdict(identity), "scaler": scaler.state_dict()}
         (place / "state.json").write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
     for old in steps(folder)[:-KEPT]:
         shutil.rmtree(folder / f"step-{old}")
@@ -87,7 +96,9 @@ def latest(folder: Path) -> Path | None:
     return folder / f"step-{found[-1]}" if found else None
 
 
-def load(path: Path, identity: Identity, trainee: Trainee, optimizer: torch.optim.Optimizer) -> Cursor:
+def load(
+    path: Path, identity: Identity, trainee: Trainee, optimizer: torch.optim.Optimizer, scaler: GradScaler
+) -> Cursor:
     """Put a checkpoint's state into the trainee, the optimizer and torch's generators; give its cursor.
 
     Raises ConfigError where the checkpoint belongs to another dataset, template, plan or base model, and InputError
@@ -110,6 +121,8 @@ def load(path: Path, identity: Identity, trainee: Trainee, optimizer: torch.opti
         ) from error
     _fill(path, trainee, weights)
     _fill_optimizer(optimizer, moments)
+    if scaler.is_enabled():
+        scaler.load_state_dict(state["scaler"])
     torch.set_rng_state(random["cpu"])
     if "cuda" in random:
         torch.cuda.set_rng_state(random["cuda"], trainee.device.device)

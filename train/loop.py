@@ -18,6 +18,7 @@ from typing import Protocol
 
 import torch
 from peft import PeftModel
+from torch.amp.grad_scaler import GradScaler
 
 from schemas.errors import CheckFailedError, RunInterruptedError
 from schemas.train_config import TrainConfig
@@ -99,20 +100,23 @@ def train(run: Run, *, resume: bool) -> tuple[Cursor, Evaluation | None]:
     total = len(plan.steps)
     optimizer = make_optimizer(trainee.trainable(), config)
     torch.manual_seed(config.seed)
-    cursor = _begin(run, optimizer, resume=resume)
+    scaler = GradScaler(trainee.device.device.type, enabled=trainee.device.autocast is torch.float16)
+    cursor = _begin(run, optimizer, scaler, resume=resume)
     every = config.eval_every or max(1, total // EVALUATIONS)
     last_eval: Evaluation | None = None
     trainee.model.train()
     with _signals() as caught:
         while cursor.step < total and not cursor.stopped:
             step = plan.steps[cursor.step]
-            cursor = _one_step(run, optimizer, cursor, step)
+            cursor = _one_step(run, optimizer, scaler, cursor, step)
             due = cursor.step % every == 0 or cursor.step == total
             if due and run.val:
                 last_eval = evaluate(run, cursor.step)
                 cursor = _judge(run, cursor, last_eval)
             if caught or cursor.stopped or cursor.step == total or cursor.step % config.save_every == 0:
-                checkpoint.save(run.folder.checkpoints, cursor, run.identity, trainee, optimizer)
+                checkpoint.save(
+                    run.folder.checkpoints, cursor, run.identity, trainee=trainee, optimizer=optimizer, scaler=scaler
+                )
             if caught and cursor.step < total and not cursor.stopped:
                 raise RunInterruptedError(
                     f"run {run.folder.path}",
@@ -124,21 +128,25 @@ def train(run: Run, *, resume: bool) -> tuple[Cursor, Evaluation | None]:
     return cursor, last_eval
 
 
-def _begin(run: Run, optimizer: torch.optim.Optimizer, *, resume: bool) -> Cursor:
+def _begin(run: Run, optimizer: torch.optim.Optimizer, scaler: GradScaler, *, resume: bool) -> Cursor:
     found = checkpoint.latest(run.folder.checkpoints) if resume else None
     if found is None:
         if resume:
             run.say("no checkpoint yet: starting from the beginning")
         run.folder.rewind(0)
         return Cursor()
-    cursor = checkpoint.load(found, run.identity, run.trainee, optimizer)
+    cursor = checkpoint.load(found, run.identity, run.trainee, optimizer, scaler)
     run.folder.rewind(cursor.step)
     run.say(f"resumed from {found.name} of {len(run.plan.steps)} steps")
     return cursor
 
 
-def _one_step(run: Run, optimizer: torch.optim.Optimizer, cursor: Cursor, step: Step) -> Cursor:
-    """Make one optimizer step, and tell of it."""
+def _one_step(run: Run, optimizer: torch.optim.Optimizer, scaler: GradScaler, cursor: Cursor, step: Step) -> Cursor:
+    """Make one optimizer step, and tell of it.
+
+    Under fp16 the loss is scaled so that small gradients do not vanish; a step whose scaled gradients overflow changes
+    no weight, and the scale is halved. In other precisions the scaler does nothing.
+    """
     config, trainee, device = run.config, run.trainee, run.trainee.device
     started = time.perf_counter()
     targets = sum(run.train[i].targets for row in step.rows for i in row)
@@ -148,17 +156,21 @@ def _one_step(run: Run, optimizer: torch.optim.Optimizer, cursor: Cursor, step: 
         batch = make_batch(run.train, step.rows[at : at + config.micro_batch]).to(device.device)
         with device.compute():
             nll_M = target_nll(trainee.head, trainee.hidden(batch), batch)
-        (nll_M.sum() / targets).backward()
+        scaler.scale(nll_M.sum() / targets).backward()
         loss_sum += nll_M.detach().sum().double().cpu()
         tokens += batch.tokens
     number = cursor.step + 1
     loss = loss_sum.item() / targets
     _check_finite(run, "loss", loss, number)
+    scaler.unscale_(optimizer)
     norm = torch.nn.utils.clip_grad_norm_([p for _, p in trainee.trainable()], config.clip).item()
-    _check_finite(run, "gradient norm", norm, number)
+    overflow = not math.isfinite(norm) and scaler.is_enabled() and scaler.get_scale() > 1
+    if not overflow:
+        _check_finite(run, "gradient norm", norm, number)
     lr = lr_at(cursor.step, len(run.plan.steps), config)
     set_lr(optimizer, lr)
-    optimizer.step()
+    scaler.step(optimizer)
+    scaler.update()
     optimizer.zero_grad(set_to_none=True)
 
     took = time.perf_counter() - started
@@ -169,7 +181,7 @@ def _one_step(run: Run, optimizer: torch.optim.Optimizer, cursor: Cursor, step: 
             "epoch": step.epoch,
             "loss": loss,
             "lr": lr,
-            "grad_norm": norm,
+            "grad_norm": None if overflow else norm,
             "tokens_per_s": round(metrics.tokens_per_s, 1),
             "tokens": metrics.tokens,
         }

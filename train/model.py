@@ -32,6 +32,10 @@ LOAD_ERRORS = (OSError, ValueError, ImportError, KeyError, RuntimeError, TypeErr
 """What transformers raises for a checkpoint that is absent, broken, or of a kind it does not know."""
 
 
+PRECISIONS: dict[torch.dtype | None, str] = {None: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
+"""What autocast computes in, by name; None is fp32 throughout."""
+
+
 @dataclass(frozen=True, slots=True)
 class Device:
     """Where the run computes, and in which precision: `autocast` is None for fp32 throughout."""
@@ -47,7 +51,7 @@ class Device:
 
     def __str__(self) -> str:
         name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "CPU"
-        return f"{name}, {'bf16' if self.autocast else 'fp32'} compute"
+        return f"{name}, {PRECISIONS[self.autocast]} compute"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -102,8 +106,9 @@ def choose_device(config: TrainConfig) -> Device:
     has_bf16 = device.type == "cpu" or torch.cuda.is_bf16_supported(including_emulation=False)
     if config.precision == "bf16" and not has_bf16:
         raise ConfigError("--precision", "bf16, but this GPU has none", "fp32 or auto")
-    wants_bf16 = config.precision == "bf16" or (config.precision == "auto" and device.type == "cuda" and has_bf16)
-    return Device(device, torch.bfloat16 if wants_bf16 else None)
+    fits = ("bf16" if has_bf16 else "fp16") if device.type == "cuda" else "fp32"
+    named = {name: dtype for dtype, name in PRECISIONS.items()}
+    return Device(device, named[fits if config.precision == "auto" else config.precision])
 
 
 def located(model: str) -> str:

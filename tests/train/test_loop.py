@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,11 +67,12 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-@pytest.mark.parametrize("method", ["lora", "full"])
+@pytest.mark.parametrize(("method", "precision"), [("lora", "fp32"), ("full", "fp32"), ("full", "fp16")])
 def test_killed_after_any_step_and_resumed_gives_the_same_weights_metrics_and_cursor(
-    tmp_path: Path, run_in: Callable[..., Run], method: str
+    tmp_path: Path, run_in: Callable[..., Run], method: str, precision: str
 ) -> None:
-    whole = run_in(tmp_path / "whole", method=method)
+    run_in = partial(run_in, method=method, precision=precision)
+    whole = run_in(tmp_path / "whole")
     before = weights_of(whole)
     cursor, _ = loop.train(whole, resume=False)
     expected = weights_of(whole)
@@ -82,14 +84,33 @@ def test_killed_after_any_step_and_resumed_gives_the_same_weights_metrics_and_cu
     for step in range(1, 13):
         path = tmp_path / f"killed-{step}"
         with pytest.raises(KilledError):
-            loop.train(
-                run_in(path, Watcher(lambda s, at=step: kill(s) if s == at else None), method=method), resume=False
-            )
-        resumed = run_in(path, method=method)
+            loop.train(run_in(path, Watcher(lambda s, at=step: kill(s) if s == at else None)), resume=False)
+        resumed = run_in(path)
         again, _ = loop.train(resumed, resume=True)
         assert same(weights_of(resumed), expected), step
         assert replace(again, seconds=0) == replace(cursor, seconds=0)
         assert lines(resumed) == lines(whole)
+
+
+def test_fp16_learns_and_a_step_that_overflows_changes_no_weight(
+    run_in: Callable[..., Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A scale that is far too large is halved until the gradients fit; those steps leave the weights alone."""
+    run = run_in(tmp_path, method="full", precision="fp16", max_steps=30)
+    before = weights_of(run)
+    seen: list[bool] = []
+    monkeypatch.setattr(run.listener, "step", lambda _: seen.append(same(weights_of(run), before)))
+    monkeypatch.setattr(loop, "GradScaler", lambda *a, **k: torch.amp.GradScaler(*a, **k, init_scale=2.0**33))
+    cursor, _ = loop.train(run, resume=False)
+    skipped = [line["grad_norm"] is None for line in run.folder.metrics() if "grad_norm" in line]
+    assert any(skipped)
+    assert not all(skipped)
+    first = skipped.index(False)
+    assert seen[:first] == [True] * first
+    assert not seen[first]
+    assert cursor.last_loss is not None
+    assert cursor.first_loss is not None
+    assert cursor.last_loss < cursor.first_loss
 
 
 def lines(run: Run) -> list[dict[str, Any]]:

@@ -69,7 +69,7 @@ def test_a_head_that_does_more_than_ours_is_refused(encoded: Encoded, trainee_of
         self_test(trainee, encoded.examples)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_a_sliding_window_is_the_models_own(
     encoded: Encoded, trainee_of: Callable[..., Trainee], precision: str
 ) -> None:
