@@ -36,10 +36,10 @@ C = TypeVar("C", bound=Config)
 
 
 def config_options(
-    model: type[Config], parameter: str = "given", *, skip: tuple[str, ...] = ()
+    model: type[Config], parameter: str = "given"
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command one option per field of a model; the typed ones arrive in `parameter`, as name -> value."""
-    fields = {name: field for name, field in model.model_fields.items() if name not in skip}
+    fields = model.model_fields
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
         signature = inspect.signature(function)

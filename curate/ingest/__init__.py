@@ -25,7 +25,7 @@ from schemas.config import Format, IngestConfig
 from schemas.errors import InputError
 from schemas.manifest import FileEntry, InputFile, Source
 
-__all__ = ["Ingested", "ingest", "input_bytes"]
+__all__ = ["Ingested", "ingest"]
 
 _TICK = 2_048
 """Rows between two reports of progress."""
@@ -41,12 +41,6 @@ class Ingested:
     rejected: dict[str, int]
     notes: tuple[str, ...]
     format: str
-
-
-def input_bytes(inputs: Sequence[str], base: Path | None = None) -> int | None:
-    """Give the size of all inputs as they are stored; None where it is not known beforehand (stdin)."""
-    sizes = [file.size for file in find_inputs(inputs, base)]
-    return None if None in sizes else sum(size for size in sizes if size is not None)
 
 
 def ingest(

@@ -41,6 +41,17 @@ def test_every_command_of_the_readme_runs_in_its_order(sft: Sft, tmp_path: Path)
     assert list((tmp_path / "out").glob("train*"))
 
 
+def test_the_output_that_the_readme_shows_is_that_of_the_demo(sft: Sft) -> None:
+    """The funnel and the id: both change when a stage does, and the README with them."""
+    said = sft("curate", "run", str(ROOT / "recipes/demo.toml"))
+    readme = (ROOT / "README.md").read_text()
+    committed = next(line for line in said.out.splitlines() if line.startswith("committed"))
+    assert committed in readme
+    shown = [line.split() for line in readme.splitlines()]
+    for line in (line.split() for line in said.out.splitlines() if line.startswith((" ingest ", " rules ", " split "))):
+        assert line[:4] in [words[:4] for words in shown]
+
+
 def test_the_makefile_has_the_targets_that_the_readme_names() -> None:
     makefile = (ROOT / "Makefile").read_text()
     named = re.findall(r"^make (\w+)", (ROOT / "README.md").read_text(), flags=re.M)
