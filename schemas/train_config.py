@@ -36,8 +36,8 @@ class TrainConfig(Config):
     """full trains every weight; lora trains adapters beside all linear layers except the head."""
 
     max_tokens: int = Field(2048, ge=16)
-    """Tokens per packed row, and the most that a record may have; never above what the model was made for. A longer record
-    is listed in rejected.jsonl, never cut."""
+    """Tokens per packed row, and the most that a record may have; never above what the model was made for. A longer
+    record is listed in rejected.jsonl, never cut."""
 
     batch: int = Field(32, ge=1)
     """Records per optimizer step, on average: a step takes as many packed rows as hold that many records."""
