@@ -222,4 +222,4 @@ def _note(rows: pl.DataFrame) -> Note:
     return Note(f"rows (and groups of rows) by split: {', '.join(said)}{bridges}")
 
 
-STAGE = Stage("split", 2, SplitConfig, run, features=("split-ledger",))
+STAGE = Stage("split", 2, SplitConfig, run, features=("split-ledger",), remembers=True)

@@ -8,6 +8,7 @@ leaves the others null. It reads only the columns that it needs.
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -36,11 +37,17 @@ class ShardOutput:
     overlay: pl.DataFrame | None = None
 
 
-@dataclass(frozen=True)
+@dataclass
 class IndexOutput:
-    """An object of a stage that belongs to no shard, such as the ledger of the split."""
+    """What a stage keeps for its next run: for a shard, or for all of them, such as the ledger of the split.
+
+    `made_from` digests what it was made from; `path` is where it lies, as soon as it is written.
+    """
 
     frame: pl.DataFrame
+    shard: Shard | None = None
+    made_from: str | None = None
+    path: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -50,18 +57,30 @@ class Note:
     text: str
 
 
-Output = ShardOutput | IndexOutput | Note
+Output = ShardOutput | IndexOutput | FileEntry | Note
+"""A FileEntry is an object that is there already, and is taken over as it is."""
+
+
+def as_it_is(_dataset: Dataset, config: Any) -> Any:
+    """Pin nothing: the settings name nothing outside the dataset."""
+    return config
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage as the pipeline knows it. `version` goes up whenever the same input would give another output."""
+    """A stage as the pipeline knows it. `version` goes up whenever the same input would give another output.
+
+    `pin` checks the names in the settings and makes exact what they name outside the dataset, before anything runs.
+    `remembers`: what it gives depends on its own earlier indexes.
+    """
 
     name: str
     version: int
     config: type[Config]
     run: Callable[[Dataset, Any, Progress], Iterator[Output]]
     features: tuple[str, ...] = ()
+    pin: Callable[[Dataset, Any], Any] = as_it_is
+    remembers: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,9 +107,12 @@ def run_stage(
     `fresh` runs it in any case. Nothing is committed here: `curate.version` does that.
     """
     earlier = before(stage.name)
+    config = stage.pin(dataset, config)
     reads = reads_digest(dataset.manifest.files, stage.name, earlier)
     settings = config.model_dump(mode="json")
-    key = digest([stage.name, stage.version, settings, reads, _own_past(dataset, stage.name)])
+    key = digest(
+        [stage.name, stage.version, settings, reads, _own_past(dataset, stage.name) if stage.remembers else []]
+    )
     if not fresh and (known := _recall(store, key)):
         return known
     start = time.perf_counter()
@@ -100,8 +122,12 @@ def run_stage(
         match output:
             case Note(text):
                 notes.append(text)
-            case IndexOutput(frame):
-                files.append(store.put(frame, role="index", stage=stage.name))
+            case FileEntry():
+                files.append(output)
+            case IndexOutput(frame, shard, made_from):
+                place = {"source": shard.source, "shard": shard.number} if shard else {}
+                files.append(store.put(frame, role="index", stage=stage.name, made_from=made_from, **place))
+                output.path = store.root / files[-1].path
             case ShardOutput(shard, annotation, overlay):
                 files.extend(_put_shard(store, stage.name, shard, annotation, overlay))
     entry = StageEntry(

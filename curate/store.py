@@ -104,6 +104,7 @@ class Store:
         source: str | None = None,
         shard: int | None = None,
         statistics: dict[str, int] | None = None,
+        made_from: str | None = None,
     ) -> FileEntry:
         """Write a frame as an object: Arrow IPC, one record batch, not compressed, so that it can be memory-mapped."""
         with self._temporary(".arrow") as temporary:
@@ -118,6 +119,7 @@ class Store:
             bytes=size,
             sha256=sha256,
             statistics=statistics or {},
+            made_from=made_from,
         )
 
     def put_file(self, path: Path) -> str:

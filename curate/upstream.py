@@ -4,14 +4,13 @@ A source without ids of its own gives an edited row a new id, so a new release s
 they are paired, each row once, the most similar first; the confidence is the Jaccard similarity of word n-grams.
 """
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import polars as pl
 
-from curate.dedup.band import Candidates, choose_bands, signatures
-from curate.dedup.shingle import Words, jaccard, shingles, word_hashes
+from curate.dedup.plain import near_duplicates
 from curate.diff import Diff, in_order
-from curate.key import key_text
 from schemas.config import DedupConfig
 from schemas.dataset import Dataset
 from schemas.record import prompt_text, response_text
@@ -53,36 +52,32 @@ def pair_upstream(diff: Diff) -> Diff:
     return replace(diff, changes=in_order(pl.concat([diff.changes.filter(~paired), edited])))
 
 
-def _texts(dataset: Dataset, ids: pl.Series) -> tuple[list[str], Words]:
-    """Give the ids that were found, in order of id, and the word hashes of their whole text."""
-    rows = (
+def _texts(dataset: Dataset, ids: pl.Series) -> pl.DataFrame:
+    """Give the rows that were found, in order of id. Reads: id, messages, context. Adds: text, all that is said."""
+    return (
         dataset.scan(["id", "messages", "context"])
         .filter(pl.col("id").is_in(ids.to_list()))
-        .select("id", text=key_text(pl.concat_str([prompt_text(), response_text().fill_null("")], separator=" ")))
+        .select("id", text=pl.concat_str([prompt_text(), response_text().fill_null("")], separator=" "))
         .collect(engine="streaming")
         .sort("id")
     )
-    return rows["id"].to_list(), word_hashes(rows["text"])
 
 
-def _pairs(old: tuple[list[str], Words], new: tuple[list[str], Words]) -> list[dict[str, object]]:
-    """Pair rows greedily, the most similar first; ties go to the smaller ids."""
-    before = [shingles(old[1].of(i), _SEARCH.ngram) for i in range(len(old[0]))]
-    after = [shingles(new[1].of(i), _SEARCH.ngram) for i in range(len(new[0]))]
-    bands, rows = choose_bands(_SEARCH.threshold, _SEARCH.recall, _SEARCH.num_perm)
-    index = Candidates(bands, rows, _SEARCH.num_perm)
-    for number, mark in enumerate(signatures(iter(before), _SEARCH.num_perm, _SEARCH.seed)):
-        index.add(number, mark)
-    scored = [
-        (-similarity, old[0][i], new[0][j])
-        for j, mark in enumerate(signatures(iter(after), _SEARCH.num_perm, _SEARCH.seed))
-        for i in (index.near(mark) if len(after[j]) else [])
-        if (similarity := jaccard(before[i], after[j])) >= LEAST_CONFIDENCE
-    ]
-    taken: set[str] = set()
-    pairs: list[dict[str, object]] = []
-    for similarity, removed, added in sorted(scored):
-        if removed not in taken and added not in taken:
-            taken |= {removed, added}
-            pairs.append({"id": removed, "match": added, "confidence": -similarity})
-    return pairs
+def _pairs(old: pl.DataFrame, new: pl.DataFrame) -> Iterator[dict[str, object]]:
+    """Pair rows greedily, the most similar first; ties go to the smaller ids.
+
+    Every old row finds the new one that is likest. Of several that find the same one, the likest gets it, and the
+    others look among what is left.
+    """
+    while old.height and new.height:
+        found = near_duplicates(pl.concat([new["text"], old["text"]]), _SEARCH, firsts=new.height)
+        if not found.height:
+            return
+        found = found.sort("jaccard", "row", descending=[True, False]).unique("duplicate_of", keep="first")
+        taken = found["row"].cast(pl.Int64) - new.height, found["duplicate_of"]
+        for row, match, confidence in zip(*taken, found["jaccard"], strict=True):
+            yield {"id": old["id"][row], "match": new["id"][match], "confidence": confidence}
+        old, new = (
+            side.with_row_index().filter(~pl.col("index").is_in(rows.to_list())).drop("index")
+            for side, rows in zip((old, new), taken, strict=True)
+        )

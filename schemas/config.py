@@ -86,6 +86,9 @@ class DedupConfig(Config):
 
     threshold: Annotated[float, Field(gt=0.0, le=1.0)] = 0.8
     """Jaccard similarity of word n-grams from which on a row is a near-duplicate."""
+    compare: Literal["fields", "record"] = "fields"
+    """What must be alike: fields (the record, what is asked and answered, and the answer, each) or record (the whole
+    record alone, as other tools have it: two questions about one long text are duplicates then)."""
     ngram: Annotated[int, Field(ge=1, le=32)] = 5
     """Words in an n-gram; shorter texts use as many as they have."""
     num_perm: Annotated[int, Field(ge=16, le=1024)] = 128
@@ -96,6 +99,16 @@ class DedupConfig(Config):
     """Seed of the MinHash permutations."""
     source_priority: tuple[str, ...] = ()
     """Sources whose rows stay before those of others, most trusted first."""
+    against: Words | None = None
+    """Another dataset (NAME, NAME@7, NAME@tag) whose rows stand above all: what is in there is left out here."""
+    max_source_loss: Annotated[float, Field(gt=0.0, le=1.0, exclude=True)] = 0.5
+    """Largest share of a source's rows that may go before dedup stops and shows the clusters (exit 1)."""
+    max_cluster_loss: Annotated[float, Field(gt=0.0, le=1.0, exclude=True)] = 0.1
+    """Largest share of all rows that may go to one cluster before dedup stops and shows the clusters (exit 1)."""
+    guard_rows: Annotated[int, Field(ge=1, exclude=True)] = 100
+    """Fewer rows than this may always go: that many are looked through by eye."""
+    memory: Annotated[float, Field(ge=0.25, exclude=True)] = 3.0
+    """Memory in GB that the search may take; beyond it, it works in a file of the store's tmp folder."""
 
 
 class SplitConfig(Config):

@@ -169,7 +169,7 @@ class Dataset:
         """The text shards, by source and number: the one order of the rows."""
         by_place: dict[tuple[str, int], dict[str, dict[str, FileEntry]]] = {}
         for file in self.manifest.files:
-            if file.source is None or file.shard is None:
+            if file.source is None or file.shard is None or file.role not in ("text", "overlay", "annotation"):
                 continue
             roles = by_place.setdefault((file.source, file.shard), {"text": {}, "overlay": {}, "annotation": {}})
             roles[file.role][file.stage] = file

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from schemas.record import COMPOSE_RULE, SCHEMA_VERSION
 
 FORMAT = "sft-manifest/1"
-FEATURES: frozenset[str] = frozenset({"overlays", "split-ledger"})
+FEATURES: frozenset[str] = frozenset({"overlays", "shard-index", "split-ledger"})
 """The features that this code can read. A manifest that names another one is refused: it comes from a later release."""
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -47,7 +47,10 @@ class Source(_Part):
 
 
 class FileEntry(_Part):
-    """One object. `shard` and `source` say which text shard it is or goes with; an index or a model has neither."""
+    """One object. `shard` and `source` say which text shard it is or goes with; what is for all of them has neither.
+
+    `made_from` digests what an index was made from: it is good as long as that is the same.
+    """
 
     role: Role
     stage: str
@@ -57,6 +60,7 @@ class FileEntry(_Part):
     bytes: int
     sha256: Sha256
     statistics: dict[str, int] = {}
+    made_from: str | None = None
 
     @property
     def path(self) -> str:

@@ -33,6 +33,8 @@ REASONS: dict[str, str] = {
     "flag:refusal": "The response reads like a refusal of an AI assistant.",
     # dedup
     "duplicate:exact": "The same prompt and response, letter for letter after case and spaces, as a row that is kept.",
+    "overlap:exact": "The same prompt and response, after case and spaces, as a row of the other dataset.",
+    "overlap:near": "Shares at least the threshold's part of its word n-grams with a row of the other dataset.",
     "duplicate:near": "Shares at least the threshold's part of its word n-grams with a row that is kept.",
     # split
     "leak:bridge": "A training row that new data joins to a cluster of the evaluation splits, which keep their rows.",

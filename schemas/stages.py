@@ -37,7 +37,13 @@ ANNOTATION_COLUMNS: dict[str, pl.Schema] = {
         }
     ),
     "dedup": pl.Schema(
-        {"cluster_id": pl.String, "duplicate_of": pl.String, "jaccard": pl.Float32, "conflict_id": pl.String}
+        {
+            "cluster_id": pl.String,
+            "duplicate_of": pl.String,
+            "jaccard": pl.Float32,
+            "conflict_id": pl.String,
+            "answer_id": pl.String,
+        }
     ),
     "select": pl.Schema({"weight": pl.Float32}),
     "split": pl.Schema({"split": pl.String}),

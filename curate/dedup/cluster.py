@@ -1,160 +1,241 @@
-"""Clusters: stars around kept rows.
+"""Clusters: stars around kept rows. Compiled.
 
-Rows come in the order of preference. A row that is alike to a row kept before it is its duplicate; otherwise it is kept
-and may get duplicates of its own. A row is compared with kept rows only, never with another duplicate: chains of
-similar rows do not melt into one (transitive closure took a set of 859,092 rows to 2: marin-community/marin#6854).
+Rows come in the order of preference. A row that is alike to a row kept before it goes with it; otherwise it is kept,
+and others may go with it. A row is compared with kept rows only, never with one that went: chains of alike rows do not
+melt into one (transitive closure took a set of 859,092 rows to 2: marin-community/marin#6854).
 
-Alike, a near-duplicate: at or above the threshold are the Jaccard similarities of
-
-    the whole records,
-    what is asked and answered, without the material (system prompt, context, tool results), and
-    the answers alone.
-
-One long text with two questions about it passes the first test and fails the second; one question with two answers
-passes the first and fails the third. The latter, prompts alike and answers not, is a conflict: both rows stay, for a
-person to look at, under one `conflict_id`, the id of the group's first row.
+The same walk finds duplicates, conflicts and equal answers; what counts as alike differs (`curate.dedup.compare`).
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+# pyright: reportUntypedFunctionDecorator=false, reportMissingParameterType=false, reportUnknownParameterType=false
+# numba compiles these functions for the types of their arguments at the call and ships no stubs.
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
-from curate.dedup.band import Candidates, Signature, choose_bands, signatures
-from curate.dedup.shingle import Hashes, Words, jaccard, shingles
-from schemas.config import DedupConfig
+from curate.dedup.bucket import NONE, Buckets
+from curate.dedup.compare import FIELDS, RECORD, fill_sets, room_of, similarity
+from curate.dedup.letters import letters
+from curate.dedup.scratch import Scratch
+from curate.dedup.texts import Texts
 
-SHORTLIST = 64
-"""Candidates of one row that are compared exactly, the best by estimate: bounds the work on sets of look-alikes."""
+MOST_CANDIDATES = 128
+"""Candidates of a row that are compared exactly, those that share most bands: bounds the work where many are."""
 
-_HELD = 1 << 16
-"""N-gram sets that are held for the next comparison: about 1 kB each."""
+NEAR_MISS = 0.15
+"""How far below the threshold a pair is still worth showing."""
 
-NONE = -1
+_STEP = 1 << 16
+"""Members that are decided between two reports of progress."""
+
+RING = 1 << 25
+"""n-grams that are held for the next comparison, 8 bytes each: 256 MB, room for the sets of about 60,000 long rows."""
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Distinct rows, most preferred first. `prompts` and `tools` are hashes of those texts."""
+    """What is compared besides the text, for rows of `texts`: hashes of the whole record and of its tools."""
 
-    asked: Words
-    prompt: Words
-    answer: Words
-    prompts: list[str]
-    tools: list[str]
-
-    def __len__(self) -> int:
-        return len(self.prompts)
-
-    def record(self, i: int) -> Hashes:
-        """Give the words of everything that row i says."""
-        return np.concatenate([self.prompt.of(i), self.answer.of(i)])
-
-    def exchange(self, i: int) -> Hashes:
-        """Give the words that are asked and answered, without the material."""
-        return np.concatenate([self.asked.of(i), self.answer.of(i)])
+    texts: Texts
+    key_hi: NDArray[np.uint64]
+    key_lo: NDArray[np.uint64]
+    tools: NDArray[np.uint64]
 
 
-@dataclass
-class Clusters:
-    """For each row: the kept row that it duplicates (or NONE), how alike they are, and its conflict's first row."""
+@dataclass(frozen=True)
+class Stars:
+    """What became of the members of buckets, by member.
 
-    keeper: NDArray[np.int64]
-    similarity: NDArray[np.float64]
-    conflict: NDArray[np.int64]
-
-
-@dataclass
-class _Shingled:
-    """The n-gram sets of rows, made when they are needed and held for a while."""
-
-    rows: Rows
-    ngram: int
-    _made: dict[tuple[str, int], Hashes] = field(default_factory=dict)
-
-    def alike(self, part: str, i: int, j: int) -> float:
-        return jaccard(self._of(part, i), self._of(part, j))
-
-    def _of(self, part: str, i: int) -> Hashes:
-        if (part, i) not in self._made:
-            if len(self._made) >= _HELD:
-                self._made.clear()
-            words: Hashes = {
-                "record": self.rows.record,
-                "exchange": self.rows.exchange,
-                "asked": self.rows.asked.of,
-                "prompt": self.rows.prompt.of,
-                "answer": self.rows.answer.of,
-            }[part](i)
-            self._made[part, i] = shingles(words, self.ngram)
-        return self._made[part, i]
-
-
-@dataclass
-class _Shortlist:
-    """The candidates of a row that are worth an exact comparison.
-
-    Where many rows share much material, their records are all alike, and what is asked and answered tells them apart.
+    `star`: the member that it goes with, or NONE. `similarity`: with that one. `missed`, `miss`: the kept member that
+    it came nearest to without going with it (NONE where nothing came near), and how near. `capped`: rows that had more
+    candidates than are compared.
     """
 
-    rows: Rows
-    config: DedupConfig
-    _marks: NDArray[np.uint32] | None = None
-
-    def of(self, near: list[int], i: int) -> list[int]:
-        """Keep the candidates whose exchange looks most like that of row i, in the order of preference."""
-        if len(near) <= SHORTLIST:
-            return near
-        if self._marks is None:
-            self._marks = np.array(list(_signatures(self.rows, self.rows.exchange, self.config)))
-        agreement = (self._marks[near] == self._marks[i]).sum(axis=1)
-        best = np.argsort(-agreement, kind="stable")[:SHORTLIST]
-        return [near[k] for k in sorted(best.tolist())]
+    star: NDArray[np.int32]
+    similarity: NDArray[np.float64]
+    missed: NDArray[np.int32]
+    miss: NDArray[np.float32]
+    capped: int
 
 
-def _signatures(rows: Rows, words: Callable[[int], Hashes], config: DedupConfig) -> Iterator[Signature]:
-    sets = (shingles(words(i), config.ngram) for i in range(len(rows)))
-    return signatures(sets, config.num_perm, config.seed)
-
-
-def cluster(rows: Rows, config: DedupConfig, progress: Callable[[int], None]) -> Clusters:
-    """Decide row by row, in the order of preference, which rows stay."""
-    count = len(rows)
-    found = Clusters(np.full(count, NONE), np.ones(count), np.full(count, NONE))
-    bands, band_rows = choose_bands(config.threshold, config.recall, config.num_perm)
-    index = Candidates(bands, band_rows, config.num_perm)
-    grams, shortlist = _Shingled(rows, config.ngram), _Shortlist(rows, config)
-    first_with: dict[str, int] = {}
-    for i, mark in enumerate(_signatures(rows, rows.record, config)):
-        progress(1)
-        wordless = not len(rows.record(i))  # such rows have no n-grams: they are compared as whole texts alone
-        near = [] if wordless else shortlist.of(index.near(mark), i)
-        near = [(s, j) for j in near if (s := grams.alike("record", i, j)) >= config.threshold]
-        near = [(s, j) for s, j in sorted(near, key=lambda c: (-c[0], c[1])) if rows.tools[i] == rows.tools[j]]
-        duplicate = next(((s, j) for s, j in near if _same_exchange(grams, i, j, config.threshold)), None)
-        if duplicate:
-            found.similarity[i], found.keeper[i] = duplicate
+@njit(nogil=True, cache=True)
+def _candidates(m, of, starts, filled, slots, counts, touched):
+    """List the kept members that share a bucket with member m, with the number of buckets shared. Gives how many."""
+    found = 0
+    for band in range(of.shape[1]):
+        bucket = of[m, band]
+        if bucket == NONE:
             continue
-        rival = first_with.setdefault(rows.prompts[i], i) if len(rows.prompt.of(i)) else i
-        if rival == i:
-            rival = next((j for _, j in near if _same_prompt(grams, i, j, config.threshold)), i)
-        if rival != i:
-            if found.conflict[rival] == NONE:
-                found.conflict[rival] = rival
-            found.conflict[i] = found.conflict[rival]
-        if not wordless:
-            index.add(i, mark)
+        for k in range(starts[bucket], starts[bucket] + filled[bucket]):
+            other = slots[k]
+            if counts[other] == 0:
+                touched[found] = other
+                found += 1
+            counts[other] += 1
     return found
 
 
-def _same_exchange(grams: _Shingled, i: int, j: int, threshold: float) -> bool:
-    return grams.alike("answer", i, j) >= threshold and grams.alike("exchange", i, j) >= threshold
+@njit(nogil=True, cache=True)
+def _best(found, touched, counts, most, bands):
+    """Put the candidates that share most bands first; of equals, the most preferred. Gives how many are left."""
+    if found > most:
+        histogram = np.zeros(bands + 2, np.int64)
+        for k in range(found):
+            histogram[counts[touched[k]]] += 1
+        least, above = bands, 0
+        while above + histogram[least] < most:
+            above += histogram[least]
+            least -= 1
+        ties = np.empty(histogram[least], np.int32)
+        kept, tied = 0, 0
+        for k in range(found):
+            other = touched[k]
+            if counts[other] > least:
+                touched[kept] = other
+                kept += 1
+            elif counts[other] == least:
+                ties[tied] = other
+                tied += 1
+            counts[other] = 0
+        ties.sort()
+        for k in range(most - above):
+            touched[kept + k] = ties[k]
+        found = most
+    else:
+        for k in range(found):
+            counts[touched[k]] = 0
+    touched[:found].sort()
+    return found
 
 
-def _same_prompt(grams: _Shingled, i: int, j: int, threshold: float) -> bool:
-    return (
-        grams.alike("prompt", i, j) >= threshold
-        and grams.alike("asked", i, j) >= threshold
-        and grams.alike("answer", i, j) < threshold
+@njit(nogil=True, cache=True)
+def _same_record(row, found, touched, row_of, key_hi, key_lo, tools):
+    """Give the candidate that says the same word for word, or NONE."""
+    for k in range(found):
+        other = row_of[touched[k]]
+        if key_hi[row] == key_hi[other] and key_lo[row] == key_lo[other] and tools[row] == tools[other]:
+            return touched[k]
+    return NONE
+
+
+@njit(nogil=True, cache=True)
+def _walk(
+    first, last, how, threshold, floor, ngram, most, fixed, closed, addresses, segment, index, kinds, folds,
+    key_hi, key_lo, tools, row_of, of, starts, filled, slots, counts, touched,
+    ring, begun, shapes, state, star, alike, missed, miss,
+):  # fmt: skip
+    """Decide members [first, last). The first `fixed` of all stay without a comparison; `closed`: only with them."""
+    bands, capacity = of.shape[1], len(ring)
+    head = state[0]  # positions in the ring count on; what begins more than a round behind is overwritten
+    words = np.empty(1 << 12, np.uint64)
+    tables, spare = np.zeros((3, 1 << 14), np.uint64), np.zeros((3, 1 << 14), np.uint64)
+    own, big = np.empty(1 << 14, np.uint64), np.empty(1, np.uint64)
+    mine, big_shape = np.zeros(6, np.int32), np.zeros(6, np.int32)
+    for m in range(first, last):
+        row = row_of[m]
+        found = _candidates(m, of, starts, filled, slots, counts, touched) if m >= fixed else 0
+        state[1] += found > most
+        found = _best(found, touched, counts, most, bands)
+        if found and how in (FIELDS, RECORD):
+            same = _same_record(row, found, touched, row_of, key_hi, key_lo, tools)
+            if same != NONE:
+                star[m], alike[m] = same, 1.0
+                continue
+        if found:
+            place, r = addresses[segment[row]], np.int64(index[row])
+            room = room_of(place, r)
+            if room > len(words):
+                words = np.empty(2 * room, np.uint64)
+            if 4 * room > tables.shape[1]:
+                tables = np.zeros((3, 8 * room), np.uint64)
+            if 3 * room > len(own):
+                own = np.empty(6 * room, np.uint64)
+            fill_sets(how, ngram, place, r, kinds, folds, words, tables, own, 0, mine)
+        for k in range(found):
+            other = touched[k]
+            if tools[row] != tools[row_of[other]]:
+                continue
+            sets, shape, begin = ring, shapes[other], begun[other]
+            if begin < 0 or begin + capacity < head:  # not made yet, or overwritten
+                place, r = addresses[segment[row_of[other]]], np.int64(index[row_of[other]])
+                room = room_of(place, r)
+                if room > len(words):
+                    words = np.empty(2 * room, np.uint64)
+                if 4 * room > spare.shape[1]:
+                    spare = np.zeros((3, 8 * room), np.uint64)
+                if 12 * room > capacity:  # too long to be held
+                    big = np.empty(3 * room, np.uint64)
+                    sets, shape, begin = big, big_shape, np.int64(0)
+                    fill_sets(how, ngram, place, r, kinds, folds, words, spare, sets, 0, shape)
+                else:
+                    if head % capacity + 3 * room > capacity:
+                        head += capacity - head % capacity
+                    begin = head
+                    begun[other] = begin
+                    end = fill_sets(how, ngram, place, r, kinds, folds, words, spare, sets, begin % capacity, shape)
+                    head += end - begin % capacity
+            level, is_alike = similarity(how, threshold, floor, tables, mine, sets, begin % capacity, shape)
+            if is_alike and (star[m] == NONE or level > alike[m]):
+                star[m], alike[m] = other, level
+            elif not is_alike and level >= floor and level > miss[m]:
+                missed[m], miss[m] = other, level
+        if star[m] == NONE and (m < fixed or not closed):
+            for band in range(bands):
+                bucket = of[m, band]
+                if bucket != NONE:
+                    slots[starts[bucket] + filled[bucket]] = m
+                    filled[bucket] += 1
+    state[0] = head
+
+
+def find_stars(
+    how: int,
+    threshold: float,
+    ngram: int,
+    rows: Rows,
+    row_of: NDArray[np.uint32],
+    buckets: Buckets,
+    scratch: Scratch,
+    *,
+    fixed: int = 0,
+    closed: bool = False,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Stars:
+    """Decide, in the order of preference, which members stay and which go with one that stays.
+
+    `row_of`: the row of each member. The first `fixed` members stay in any case; if `closed`, the others are compared
+    with those alone.
+    """
+    count = len(row_of)
+    stars = Stars(
+        np.full(count, NONE, np.int32), np.ones(count), np.full(count, NONE, np.int32), np.zeros(count, np.float32), 0
     )
+    work = (
+        np.zeros(len(buckets.starts), np.int32),
+        scratch.empty(buckets.slots, np.int32),
+        np.zeros(count, np.uint16),
+        np.empty(count, np.int32),
+        np.empty(min(RING, scratch.limit // 32), np.uint64),
+        np.full(count, -1, np.int64),
+        np.zeros((count, 6), np.int32),
+        state := np.zeros(2, np.int64),
+        stars.star,
+        stars.similarity,
+        stars.missed,
+        stars.miss,
+    )
+    texts = rows.texts
+    for first in range(0, count, _STEP):
+        last = min(first + _STEP, count)
+        _walk(
+            *(first, last, how, threshold, max(0.0, threshold - NEAR_MISS), ngram, MOST_CANDIDATES, fixed, closed),
+            *(texts.addresses, texts.segment, texts.index, *letters(), rows.key_hi, rows.key_lo, rows.tools),
+            *(row_of, buckets.of, buckets.starts, *work),
+        )
+        texts.let_go()
+        progress(last - first)
+    return replace(stars, capped=int(state[1]))

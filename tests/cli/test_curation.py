@@ -159,10 +159,10 @@ def test_an_interrupted_run_takes_up_the_finished_stages(sft: Sft, monkeypatch: 
 
     with monkeypatch.context() as patch:
 
-        def stop(*_: object) -> None:
+        def stop(*_: object, **__: object) -> None:
             raise KeyboardInterrupt
 
-        patch.setattr(dedup, "judge", stop)
+        patch.setattr(dedup, "prepared", stop)
         said = sft("curate", "run", str(ROOT / "recipes/demo.toml"), "--name", "mix", code=130)
         assert "nothing was committed" in said.err
     sft("show", "mix", code=2)
@@ -224,10 +224,11 @@ def test_a_recipe_that_reads_the_same_files_otherwise_reads_them_again(sft: Sft,
     assert "--strict" in sft("curate", "run", "r.toml", code=2).err
 
 
-def test_a_damaged_annotation_is_made_anew_by_a_run(sft: Sft, tmp_path: Path) -> None:
+@pytest.mark.parametrize("role", ["annotation", "index"])
+def test_a_damaged_object_of_a_stage_is_made_anew_by_a_run(role: str, sft: Sft, tmp_path: Path) -> None:
     demo(sft)
     manifest = json.loads((tmp_path / "sft-data/datasets/mix/versions/000001.json").read_text())
-    [file] = [f for f in manifest["files"] if f["stage"] == "dedup" and f["source"] == "dolly"]
+    [file] = [f for f in manifest["files"] if (f["stage"], f["source"], f["role"]) == ("dedup", "dolly", role)]
     path = tmp_path / "sft-data/objects" / file["sha256"][:2] / f"{file['sha256']}.arrow"
     path.chmod(0o644)
     path.write_bytes(b"damaged")

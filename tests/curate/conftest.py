@@ -89,7 +89,7 @@ def make_dataset(
             files.append(store.put(verdicts.slice(start, shard_rows), role="annotation", **place))
     before = after.manifest if after else None
     if before:
-        files.extend(f for f in before.files if f.role == "index")
+        files.extend(f for f in before.files if (f.stage, f.role) == ("split", "index"))
     return Dataset(_manifest(list(sources), files, before), store.root)
 
 

@@ -31,7 +31,7 @@ def splits(dataset: Dataset) -> dict[str, str]:
 
 
 def ledger(dataset: Dataset) -> pl.DataFrame:
-    (file,) = [f for f in dataset.manifest.files if f.role == "index"]
+    (file,) = [f for f in dataset.manifest.files if (f.stage, f.role) == ("split", "index")]
     return pl.read_ipc(dataset.path(file))
 
 

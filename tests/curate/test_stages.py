@@ -10,6 +10,7 @@ import pytest
 from curate.stage import run_stage
 from curate.stages import PIPELINE, stage
 from curate.store import Store
+from schemas.config import DedupConfig
 from schemas.errors import ConfigError
 from schemas.stages import ANNOTATION_COLUMNS, STAGES
 from tests.curate.conftest import chat, make_dataset, run_on, view
@@ -80,7 +81,8 @@ def test_every_stage_reports_each_row_as_done_once(store: Store) -> None:
     dataset = make_dataset(store, {"a": ROWS, "b": [*ROWS, {"messages": None, "broken": "ingest:broken_json"}]})
     for name in PIPELINE:
         done: list[int] = []
-        run_stage(store, dataset, stage(name), stage(name).config(), done.append, fresh=True)
+        config = DedupConfig(guard_rows=dataset.rows) if name == "dedup" else stage(name).config()
+        run_stage(store, dataset, stage(name), config, done.append, fresh=True)
         assert sum(done) == dataset.rows
 
 

@@ -5,15 +5,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate.dedup import STAGE
-from curate.dedup.band import Candidates, band_recall, choose_bands, signatures
-from curate.dedup.shingle import jaccard, shingles, word_hashes
 from curate.store import Store
 from schemas.config import DedupConfig
 from schemas.errors import ConfigError
@@ -42,46 +39,6 @@ def naive_shingles(text: str, n: int) -> set[tuple[str, ...]]:
     words = text.lower().split()
     n = min(n, len(words))
     return {tuple(words[i : i + n]) for i in range(len(words) - n + 1)} if n else set()
-
-
-# shingles and bands ---------------------------------------------------------------------------------------------------
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.text("ab ", max_size=30), st.text("ab ", max_size=30), st.integers(1, 6))
-def test_jaccard_of_shingles_is_that_of_word_ngrams(one: str, other: str, n: int) -> None:
-    hashed = word_hashes(pl.Series([one, other], dtype=pl.String))
-    a, b = naive_shingles(one, n), naive_shingles(other, n)
-    expected = len(a & b) / len(a | b) if a | b else 1.0
-    assert jaccard(shingles(hashed.of(0), n), shingles(hashed.of(1), n)) == expected
-
-
-@pytest.mark.parametrize(
-    ("threshold", "bands"), [(0.9, (12, 10)), (0.8, (21, 6)), (0.7, (32, 4)), (0.5, (42, 3)), (1.0, (2, 64))]
-)
-def test_bands_are_the_longest_that_find_99_of_100_pairs(threshold: float, bands: tuple[int, int]) -> None:
-    assert choose_bands(threshold, 0.99, 128) == bands
-    assert band_recall(threshold, *bands) >= 0.99
-    longer = bands[1] + 1
-    assert longer > 64 or band_recall(threshold, 128 // longer, longer) < 0.99
-
-
-def test_bands_that_cannot_reach_the_recall_are_an_error_with_a_remedy() -> None:
-    with pytest.raises(ConfigError, match="num_perm"):
-        choose_bands(0.05, 0.999, 16)
-
-
-def test_bands_find_pairs_at_the_threshold_as_often_as_asked() -> None:
-    """300 pairs of random sets with a Jaccard similarity of 0.8: 99% ± 3 standard deviations (1.7%) are candidates."""
-    random_ = np.random.default_rng(7)
-    bands, rows = choose_bands(0.8, 0.99, 128)
-    pairs = [random_.integers(0, 2**63, 100, dtype=np.uint64) for _ in range(300)]
-    marks = list(signatures((part for p in pairs for part in (p[:90], p[10:])), 128, 1))
-    index = Candidates(bands, rows, 128)
-    for i in range(0, len(marks), 2):
-        index.add(i, marks[i])
-    found = sum(i - 1 in index.near(marks[i]) for i in range(1, len(marks), 2))
-    assert found >= 300 * 0.99 - 5
 
 
 # who is a duplicate ---------------------------------------------------------------------------------------------------

@@ -1,0 +1,162 @@
+"""Texts: where the text of every row lies, in memory-mapped objects, as compiled code reads it.
+
+A row's text is in its shard's text object, or in the last overlay that rewrote it. Both are mapped, not loaded: a row
+costs six bytes here, and its pages are read when its words are.
+"""
+
+import mmap
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from curate.dedup.words import (
+    ASSISTANT,
+    CALL_BYTES,
+    CALLS,
+    CONTENT,
+    CONTENT_BYTES,
+    CONTEXT,
+    CONTEXT_BYTES,
+    FIELDS,
+    MATERIAL,
+    ROLES,
+    TURNS,
+    USER,
+)
+from schemas.dataset import Shard
+from schemas.record import ROLE_NAMES
+from schemas.stages import before
+
+_BIT = {"user": USER, "assistant": ASSISTANT}
+_ROLE_BITS = {**_BIT, **{other: _BIT[name] for other, name in ROLE_NAMES.items() if name in _BIT}}
+_NOTHING = np.zeros(1, np.uint8)
+"""Stands for the bytes of a column that holds none."""
+
+
+class Segment:
+    """The buffers of one object, by address, and what keeps them alive."""
+
+    def __init__(
+        self,
+        turns: Any,
+        roles: NDArray[np.uint8],
+        *,
+        content: Any,
+        calls: Any,
+        context: Any,
+        mapped: mmap.mmap | None = None,
+    ) -> None:
+        self.addresses = np.zeros(FIELDS, np.int64)
+        self._held = (turns, roles, content, calls, context)
+        self._mapped = mapped
+        self.addresses[TURNS] = turns.address
+        self.addresses[ROLES] = roles.ctypes.data
+        self._strings(content, CONTENT, CONTENT_BYTES)
+        self._strings(calls, CALLS, CALL_BYTES)
+        self._strings(context, CONTEXT, CONTEXT_BYTES)
+
+    def _strings(self, array: Any, offsets: int, data: int) -> None:
+        if array.null_count == len(array):
+            return
+        _, starts, values = array.buffers()
+        self.addresses[offsets] = starts.address + array.offset * np.dtype(np.int64).itemsize
+        self.addresses[data] = values.address if values is not None else _NOTHING.ctypes.data
+
+    def let_go(self) -> None:
+        """Let the system take back the mapped pages; they are read again when they are needed."""
+        if self._mapped is not None:
+            self._mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def open_segment(path: Path) -> Segment:
+    """Map a text object or an overlay."""
+    mapped, batch = map_object(path)
+    messages = batch.column("messages")
+    said = messages.values
+    role, content, calls = (said.field(name) for name in ("role", "content", "tool_calls"))
+    bits = _role_bits(role)
+    context = batch.column("context")
+    return Segment(messages.buffers()[1], bits, content=content, calls=calls, context=context, mapped=mapped)
+
+
+def map_object(path: Path) -> tuple[mmap.mmap, Any]:
+    """Map an object of the store: the mapping, and the record batch that lies in it."""
+    with path.open("rb") as file:
+        mapped = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+    return mapped, pa.ipc.open_file(pa.py_buffer(mapped)).get_batch(0)
+
+
+def _role_bits(roles: Any) -> NDArray[np.uint8]:
+    """Give USER, ASSISTANT or MATERIAL for each role name; names are few, so each is looked up once."""
+    codes = roles.dictionary_encode()
+    names = [name.lower() if name else "" for name in codes.dictionary.to_pylist()]
+    bits = np.array([_ROLE_BITS.get(name, MATERIAL) for name in [*names, ""]], np.uint8)
+    return bits[codes.indices.fill_null(len(names)).to_numpy(zero_copy_only=False)]
+
+
+def segment_of(texts: pl.Series) -> Segment:
+    """Give plain texts as rows that hold one question each and nothing else."""
+    content = texts.fill_null("").rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
+    rows = len(content)
+    nulls = pa.nulls(rows, pa.large_string())
+    turns = pa.py_buffer(np.arange(rows + 1, dtype=np.int64))
+    roles = np.full(max(rows, 1), USER, np.uint8)
+    return Segment(turns, roles, content=content, calls=nulls, context=nulls)
+
+
+@dataclass(frozen=True)
+class Texts:
+    """The texts of many rows. Row i is row `index[i]` of segment `segment[i]`."""
+
+    segments: tuple[Segment, ...]
+    addresses: NDArray[np.int64]
+    """(segments, FIELDS)"""
+    segment: NDArray[np.uint16]
+    index: NDArray[np.uint32]
+
+    def let_go(self) -> None:
+        """Let the system take back all mapped pages."""
+        for segment in self.segments:
+            segment.let_go()
+
+
+def texts_of(shards: Iterable[tuple[Shard, str | None]]) -> Texts:
+    """Map the texts of shards, each as it stands before a stage; rows are numbered on from shard to shard."""
+    segments: list[Segment] = []
+    numbers: list[NDArray[np.uint16]] = []
+    places: list[NDArray[np.uint32]] = []
+    for shard, stage in shards:
+        number = np.full(shard.rows, len(segments), np.uint16)
+        place = np.arange(shard.rows, dtype=np.uint32)
+        segments.append(open_segment(shard.text))
+        for earlier in before(stage):
+            if earlier in shard.overlays:
+                path = shard.overlays[earlier]
+                rows = pl.scan_ipc(path).select("row").collect().to_series().to_numpy()
+                number[rows], place[rows] = len(segments), np.arange(len(rows), dtype=np.uint32)
+                segments.append(open_segment(path))
+        numbers.append(number)
+        places.append(place)
+    return _texts(segments, numbers, places)
+
+
+def texts_in_memory(texts: pl.Series) -> Texts:
+    """Give plain texts, row by row."""
+    segment = segment_of(texts)
+    return _texts([segment], [np.zeros(len(texts), np.uint16)], [np.arange(len(texts), dtype=np.uint32)])
+
+
+def _texts(segments: Sequence[Segment], numbers: list[Any], places: list[Any]) -> Texts:
+    addresses = np.stack([s.addresses for s in segments]) if segments else np.zeros((0, FIELDS), np.int64)
+    return Texts(
+        tuple(segments),
+        addresses,
+        np.concatenate([np.zeros(0, np.uint16), *numbers]),
+        np.concatenate([np.zeros(0, np.uint32), *places]),
+    )

@@ -1,0 +1,204 @@
+"""Words: a row's text, read from Arrow's buffers, as an array of 64-bit word hashes. Compiled.
+
+Nothing is copied: a segment is an object in memory-mapped form, given as the addresses of its buffers, and a row is
+read from there whenever its words are needed. Words become n-grams by rolling their hashes.
+"""
+
+# pyright: reportUntypedFunctionDecorator=false, reportMissingParameterType=false, reportUnknownParameterType=false
+# numba compiles these functions for the types of their arguments at the call and ships no stubs; the functions that
+# call them from Python are typed.
+
+import numpy as np
+from llvmlite import ir
+from numba import carray, njit, types
+from numba.extending import intrinsic
+
+from curate.dedup.letters import ALONE, IGNORED, LETTER, SPACE
+
+TURNS, ROLES, CONTENT, CONTENT_BYTES, CALLS, CALL_BYTES, CONTEXT, CONTEXT_BYTES = range(8)
+"""The buffers of a segment: offsets of turns by row; role of each turn (uint8); offsets (int64, by turn) and bytes of
+contents and of tool calls; offsets (by row) and bytes of contexts. An address of 0 stands for a column of nulls."""
+FIELDS = 8
+
+USER, MATERIAL, ASSISTANT = 1, 2, 4
+"""Roles as bits: what is asked, what is given besides (system prompts, tool results, the context), what is answered."""
+
+_PRIME = np.uint64(1099511628211)
+_BASIS = np.uint64(14695981039346656037)  # FNV-1a, 64 bits
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio, the multiplier of Fibonacci hashing
+_MIX1, _MIX2 = np.uint64(0xFF51AFD7ED558CCD), np.uint64(0xC4CEB9FE1A85EC53)  # MurmurHash3's 64-bit finaliser
+_33, _32 = np.uint64(33), np.uint64(32)
+
+
+@intrinsic
+def _pointer(_context, address):  # noqa: ARG001 # what it is called with, as numba reads it
+    """Turn an address into a pointer that `carray` can read from."""
+
+    def code(_ctx, builder, _signature, args):
+        return builder.inttoptr(args[0], ir.IntType(8).as_pointer())
+
+    return types.voidptr(types.int64), code
+
+
+@njit(nogil=True, cache=True, inline="always")
+def mix(h):
+    """Spread all bits of a 64-bit hash (MurmurHash3's finaliser)."""
+    h ^= h >> _33
+    h *= _MIX1
+    h ^= h >> _33
+    h *= _MIX2
+    return h ^ (h >> _33)
+
+
+@njit(nogil=True, cache=True)
+def _cut(data, start, stop, kinds, folds, words, count):
+    """Append the word hashes of bytes [start, stop) of UTF-8; give the new count."""
+    limit = len(kinds)
+    word, inside = _BASIS, False
+    run, run_length = np.uint32(0), 0  # of one symbol
+    p = start
+    while p < stop:
+        point = np.uint32(data[p])
+        if point < 0x80:
+            p += 1
+        elif point < 0xE0:
+            point = ((point & np.uint32(0x1F)) << np.uint32(6)) | (np.uint32(data[p + 1]) & np.uint32(0x3F))
+            p += 2
+        elif point < 0xF0:
+            point = (
+                ((point & np.uint32(0x0F)) << np.uint32(12))
+                | ((np.uint32(data[p + 1]) & np.uint32(0x3F)) << np.uint32(6))
+                | (np.uint32(data[p + 2]) & np.uint32(0x3F))
+            )
+            p += 3
+        else:
+            point = (
+                ((point & np.uint32(0x07)) << np.uint32(18))
+                | ((np.uint32(data[p + 1]) & np.uint32(0x3F)) << np.uint32(12))
+                | ((np.uint32(data[p + 2]) & np.uint32(0x3F)) << np.uint32(6))
+                | (np.uint32(data[p + 3]) & np.uint32(0x3F))
+            )
+            p += 4
+        kind = kinds[point] if point < limit else 2
+        if kind == LETTER:
+            word = (word ^ np.uint64(folds[point])) * _PRIME
+            if run_length:
+                words[count] = _symbol(run, run_length)
+                count += 1
+                run_length = 0
+            inside = True
+            continue
+        if kind == IGNORED:
+            continue
+        if inside:
+            words[count] = mix(word)
+            count += 1
+            word, inside = _BASIS, False
+        if run_length and point != run:
+            words[count] = _symbol(run, run_length)
+            count += 1
+            run_length = 0
+        if kind == ALONE:
+            words[count] = mix((_BASIS ^ np.uint64(folds[point])) * _PRIME)
+            count += 1
+        elif kind != SPACE:
+            run = point
+            run_length += 1
+    if inside:
+        words[count] = mix(word)
+        count += 1
+    elif run_length:
+        words[count] = _symbol(run, run_length)
+        count += 1
+    return count
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _symbol(point, length):
+    """Hash a run of one symbol: `==` is not `=`."""
+    return mix((_BASIS ^ np.uint64(point)) * _PRIME + np.uint64(length))
+
+
+@njit(nogil=True, cache=True)
+def row_bytes(segment, i):
+    """Give the bytes of a row's texts, all together: no less than the number of its words."""
+    turns = carray(_pointer(segment[TURNS]), i + 2, np.int64)
+    first, last = turns[i], turns[i + 1]
+    total = np.int64(0)
+    for column in (CONTENT, CALLS):
+        if segment[column]:
+            offsets = carray(_pointer(segment[column]), last + 1, np.int64)
+            total += offsets[last] - offsets[first]
+    if segment[CONTEXT]:
+        offsets = carray(_pointer(segment[CONTEXT]), i + 2, np.int64)
+        total += offsets[i + 1] - offsets[i]
+    return total
+
+
+@njit(nogil=True, cache=True)
+def read_row(segment, i, roles, kinds, folds, words, count):
+    """Append the words of a row's turns of some roles (bits), in order, and its context where MATERIAL is asked for.
+
+    `words` has room for `row_bytes`. Gives (the new count, characters read).
+    """
+    turns = carray(_pointer(segment[TURNS]), i + 2, np.int64)
+    first, last = turns[i], turns[i + 1]
+    role = carray(_pointer(segment[ROLES]), last, np.uint8)
+    chars = np.int64(0)
+    for turn in range(first, last):
+        if not role[turn] & roles:
+            continue
+        for column in (CONTENT, CALLS):
+            if segment[column]:
+                offsets = carray(_pointer(segment[column]), last + 1, np.int64)
+                start, stop = offsets[turn], offsets[turn + 1]
+                data = carray(_pointer(segment[column + 1]), stop, np.uint8)
+                count = _cut(data, start, stop, kinds, folds, words, count)
+                chars += _characters(data, start, stop)
+    if roles & MATERIAL and segment[CONTEXT]:
+        offsets = carray(_pointer(segment[CONTEXT]), i + 2, np.int64)
+        data = carray(_pointer(segment[CONTEXT_BYTES]), offsets[i + 1], np.uint8)
+        count = _cut(data, offsets[i], offsets[i + 1], kinds, folds, words, count)
+    return count, chars
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _characters(data, start, stop):
+    count = 0
+    for p in range(start, stop):
+        count += (data[p] & 0xC0) != 0x80
+    return count
+
+
+@njit(nogil=True, cache=True)
+def has_material(segment, i):
+    """Whether a row holds more than questions and answers."""
+    turns = carray(_pointer(segment[TURNS]), i + 2, np.int64)
+    role = carray(_pointer(segment[ROLES]), turns[i + 1], np.uint8)
+    for turn in range(turns[i], turns[i + 1]):
+        if role[turn] & MATERIAL:
+            return True
+    if segment[CONTEXT]:
+        offsets = carray(_pointer(segment[CONTEXT]), i + 2, np.int64)
+        return offsets[i + 1] > offsets[i]
+    return False
+
+
+@njit(nogil=True, cache=True, inline="always")
+def roll(words, at, n):
+    """Hash the n words from `at` on: order counts."""
+    gram = np.uint64(0)
+    for k in range(at, at + n):
+        gram = (gram ^ words[k]) * _GOLDEN
+        gram ^= gram >> _32
+    return gram
+
+
+@njit(nogil=True, cache=True)
+def fold(words, start, stop, seed):
+    """Hash a sequence of words to 64 bits."""
+    h = np.uint64(seed) + np.uint64(stop - start) * _GOLDEN
+    for k in range(start, stop):
+        h = (h ^ words[k]) * _MIX1
+        h ^= h >> _32
+    return mix(h)
