@@ -125,8 +125,10 @@ def run_stage(
             case FileEntry():
                 files.append(output)
             case IndexOutput(frame, shard, made_from):
-                place = {"source": shard.source, "shard": shard.number} if shard else {}
-                files.append(store.put(frame, role="index", stage=stage.name, made_from=made_from, **place))
+                source, number = (shard.source, shard.number) if shard else (None, None)
+                files.append(
+                    store.put(frame, role="index", stage=stage.name, source=source, shard=number, made_from=made_from)
+                )
                 output.path = store.root / files[-1].path
             case ShardOutput(shard, annotation, overlay):
                 files.extend(_put_shard(store, stage.name, shard, annotation, overlay))

@@ -16,15 +16,22 @@ The walk: letters -> words -> sketch (an index object for each shard) -> bucket 
 
 from collections.abc import Iterator
 
+import polars as pl
+
 from curate.dedup.against import open_other, pin
 from curate.dedup.band import choose_bands
+from curate.dedup.growth import grow, known
 from curate.dedup.guard import guard
 from curate.dedup.index import indexes_of, opened
 from curate.dedup.opinion import Side, opinions, places, said
 from curate.dedup.search import prepared, workers_of
-from curate.stage import Note, Output, Progress, ShardOutput, Stage
+from curate.stage import IndexOutput, Note, Output, Progress, ShardOutput, Stage
 from schemas.config import DedupConfig
 from schemas.dataset import Dataset
+from schemas.manifest import reads_digest
+from schemas.stages import before
+
+VERSION = 2
 
 
 def run(dataset: Dataset, config: DedupConfig, progress: Progress) -> Iterator[Output]:
@@ -42,7 +49,9 @@ def run(dataset: Dataset, config: DedupConfig, progress: Progress) -> Iterator[O
         if other:
             indexes += [opened(other, output) for output in indexes_of(other, None, config, shape, workers)]
         search = prepared(dataset, other, indexes, config, bands=shape[0], workers=workers, progress=progress)
-        found = search.run()
+        grown = grow(search, known(dataset, search)) if _is_growth(dataset, config) else None
+        found = grown or search.run()
+        progress(search.rest)
     guard(dataset.shards, search.judged, found.duplicates, config)
     sides = [Side(dataset.shards)]
     if other:
@@ -51,7 +60,25 @@ def run(dataset: Dataset, config: DedupConfig, progress: Progress) -> Iterator[O
     made = opinions(dataset.shards, found, named, search.own_rows)
     for shard, opinion in zip(dataset.shards, made, strict=True):
         yield ShardOutput(shard, opinion)
+    yield IndexOutput(pl.DataFrame({"capped": [found.capped]}))
     yield Note(said(found, search.own_rows))
 
 
-STAGE = Stage("dedup", 2, DedupConfig, run, features=("shard-index",), pin=pin)
+def _is_growth(dataset: Dataset, config: DedupConfig) -> bool:
+    """Whether rows were added since dedup ran last, by the same settings, and nothing else that it read has changed.
+
+    Rows with more look-alikes than are compared are decided by which of them come first, so there is no growth there.
+    """
+    entry = dataset.manifest.stage("dedup")
+    before_that = before("dedup")
+    mine = {(f.source, f.shard) for f in dataset.manifest.files_of("dedup") if f.role == "annotation"}
+    if entry is None or config.against or (entry.version, entry.config) != (VERSION, config.model_dump(mode="json")):
+        return False
+    read = [f for f in dataset.manifest.files if f.source is None or (f.source, f.shard) in mine]
+    if reads_digest(read, "dedup", before_that) != entry.reads:
+        return False
+    counts = [f for f in dataset.manifest.files_of("dedup") if f.role == "index" and f.source is None]
+    return all(pl.read_ipc(dataset.path(f))["capped"].sum() == 0 for f in counts)
+
+
+STAGE = Stage("dedup", VERSION, DedupConfig, run, features=("shard-index",), pin=pin)

@@ -7,21 +7,22 @@ melt into one (transitive closure took a set of 859,092 rows to 2: marin-communi
 The same walk finds duplicates, conflicts and equal answers; what counts as alike differs (`curate.dedup.compare`).
 """
 
-# pyright: reportUntypedFunctionDecorator=false, reportMissingParameterType=false, reportUnknownParameterType=false
-# numba compiles these functions for the types of their arguments at the call and ships no stubs.
+# pyright: reportMissingParameterType=false, reportUnknownParameterType=false
+# compiled functions take the types of their arguments at the call; those that Python code calls are typed.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from curate.dedup.bucket import NONE, Buckets
 from curate.dedup.compare import FIELDS, RECORD, fill_sets, room_of, similarity
+from curate.dedup.compiled import compiled
 from curate.dedup.letters import letters
 from curate.dedup.scratch import Scratch
 from curate.dedup.texts import Texts
+from schemas.config import DedupConfig
 
 MOST_CANDIDATES = 128
 """Candidates of a row that are compared exactly, those that share most bands: bounds the work where many are."""
@@ -62,7 +63,7 @@ class Stars:
     capped: int
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _candidates(m, of, starts, filled, slots, counts, touched):
     """List the kept members that share a bucket with member m, with the number of buckets shared. Gives how many."""
     found = 0
@@ -79,7 +80,7 @@ def _candidates(m, of, starts, filled, slots, counts, touched):
     return found
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _best(found, touched, counts, most, bands):
     """Put the candidates that share most bands first; of equals, the most preferred. Gives how many are left."""
     if found > most:
@@ -112,7 +113,7 @@ def _best(found, touched, counts, most, bands):
     return found
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _same_record(row, found, touched, row_of, key_hi, key_lo, tools):
     """Give the candidate that says the same word for word, or NONE."""
     for k in range(found):
@@ -122,7 +123,7 @@ def _same_record(row, found, touched, row_of, key_hi, key_lo, tools):
     return NONE
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _walk(
     first, last, how, threshold, floor, ngram, most, fixed, closed, addresses, segment, index, kinds, folds,
     key_hi, key_lo, tools, row_of, of, starts, filled, slots, counts, touched,
@@ -190,6 +191,57 @@ def _walk(
                     slots[starts[bucket] + filled[bucket]] = m
                     filled[bucket] += 1
     state[0] = head
+
+
+@compiled
+def _compare_pairs(
+    how, threshold, ngram, addresses, segment, index, kinds, folds, x, y, asked, level, alike,
+):  # fmt: skip
+    words = np.empty(1 << 12, np.uint64)
+    tables, spare = np.zeros((3, 1 << 14), np.uint64), np.zeros((3, 1 << 14), np.uint64)
+    sets = np.empty(1 << 14, np.uint64)
+    mine, shape = np.zeros(6, np.int32), np.zeros(6, np.int32)
+    filled = NONE
+    for k in range(len(x)):
+        if not asked[k]:
+            continue
+        for side in range(2):
+            row = x[k] if side == 0 else y[k]
+            if side == 0 and row == filled:
+                continue
+            place, r = addresses[segment[row]], np.int64(index[row])
+            room = room_of(place, r)
+            if room > len(words):
+                words = np.empty(2 * room, np.uint64)
+            if 3 * room > len(sets):
+                sets = np.empty(6 * room, np.uint64)
+            if side == 0:
+                if 4 * room > tables.shape[1]:
+                    tables = np.zeros((3, 8 * room), np.uint64)
+                fill_sets(how, ngram, place, r, kinds, folds, words, tables, sets, 0, mine)
+                filled = row
+            else:
+                if 4 * room > spare.shape[1]:
+                    spare = np.zeros((3, 8 * room), np.uint64)
+                fill_sets(how, ngram, place, r, kinds, folds, words, spare, sets, 0, shape)
+        level[k], alike[k] = similarity(how, threshold, threshold, tables, mine, sets, 0, shape)
+
+
+def compare_pairs(
+    how: int,
+    config: DedupConfig,
+    texts: Texts,
+    *,
+    x: NDArray[np.int64],
+    y: NDArray[np.int64],
+    asked: NDArray[np.bool_],
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Compare rows x with rows y, pair by pair, where asked. Gives how alike they are, and whether alike enough."""
+    level, alike = np.zeros(len(x)), np.zeros(len(x), bool)
+    place = texts.addresses, texts.segment, texts.index
+    _compare_pairs(how, config.threshold, config.ngram, *place, *letters(), x, y, asked, level, alike)
+    texts.let_go()
+    return level, alike
 
 
 def find_stars(

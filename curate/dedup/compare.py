@@ -11,12 +11,12 @@ How two rows are compared depends on what is looked for; the similarity is that 
     ANSWER   the same answer: the answers alike
 """
 
-# pyright: reportUntypedFunctionDecorator=false, reportMissingParameterType=false, reportUnknownParameterType=false
-# numba compiles these functions for the types of their arguments at the call and ships no stubs.
+# pyright: reportMissingParameterType=false, reportUnknownParameterType=false
+# compiled functions take the types of their arguments at the call; those that Python code calls are typed.
 
 import numpy as np
-from numba import njit
 
+from curate.dedup.compiled import compiled
 from curate.dedup.words import ASSISTANT, MATERIAL, USER, has_material, read_row, roll, row_bytes
 
 FIELDS, RECORD, PROMPT, ANSWER = range(4)
@@ -28,7 +28,7 @@ _MASK = 3
 _ONE = np.uint64(1)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _fill(words, start, stop, ngram, table, out, at, shape, part):
     """Write the set of n-grams of words [start, stop) to `out`, from `at` on, and to the table of this part."""
     n = min(ngram, stop - start)
@@ -51,13 +51,13 @@ def _fill(words, start, stop, ngram, table, out, at, shape, part):
     return at + count
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def room_of(place, r):
     """Give the words for which a row needs room: in `words` once, in `out` three times, in each table four times."""
     return row_bytes(place, r) + 16
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def fill_sets(how, ngram, place, r, kinds, folds, words, tables, out, at, shape):
     """Write a row's sets to `out`, one after the other from `at` on, and to the three tables; fill in its shape."""
     shape[1], shape[2] = SAME, SAME
@@ -78,7 +78,7 @@ def fill_sets(how, ngram, place, r, kinds, folds, words, tables, out, at, shape)
     return at
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _jaccard(table, mask, size, other, start, other_size):
     """Give the Jaccard similarity of a set in a table and one in an array; two empty sets are alike."""
     if size == 0 and other_size == 0:
@@ -93,7 +93,7 @@ def _jaccard(table, mask, size, other, start, other_size):
     return shared / (size + other_size - shared)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _part(part, tables, mine, out, start, shape):
     """Compare one part of two rows; a set that is the same as the first one is looked up there."""
     own = part if mine[part] != SAME else 0
@@ -110,7 +110,7 @@ def _part(part, tables, mine, out, start, shape):
     return _jaccard(tables[own], np.uint64(mine[_MASK + own]), mine[own], out, begin, size)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def similarity(how, threshold, floor, tables, mine, out, start, shape):
     """Compare the row in the tables (of shape `mine`) with the one in `out` from `start` on.
 

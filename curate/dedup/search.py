@@ -5,10 +5,10 @@ are ranked by preference: the other dataset's rows, then source priority, fewer 
 All of it is known before dedup runs, and none of it depends on the order of files or sources.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +29,12 @@ from schemas.dataset import Dataset, Shard
 LINKS = pl.Schema({"row": pl.UInt32, "of": pl.UInt32, "jaccard": pl.Float64, "exact": pl.Boolean})
 """`row` goes with `of`, a row that is kept: how alike they are, and whether they say the same word for word."""
 
-_EXCHANGE, _ASKED, _ANSWER = range(3)
+PARTS_OF = {FIELDS: 0, RECORD: 0, PROMPT: 1, ANSWER: 2}
+"""Which sketch finds the candidates of each comparison: `curate.dedup.sketch.PARTS`."""
+
 _ROW_BYTES = 160
 """What a row costs besides the scratch: its place, rank, hashes and standing, and copies while they are sorted."""
+_LEAST_ROOM = 1 << 26
 _LARGEST = np.uint64(0xFFFFFFFF)
 
 
@@ -103,19 +106,27 @@ class Search:
     """Where working space goes that memory has no room for."""
     workers: Executor
     progress: Progress
+    rest: int
+    """Rows that are not reported as done yet."""
 
-    def __post_init__(self) -> None:
-        """Rank the judged rows."""
-        judged = np.concatenate([s.judged for s in self.standings])
-        rows = np.flatnonzero(judged)
-        keys = [column_of(self.indexes, name)[rows] for name in ("id_lo", "id_hi")]
-        keys.append(np.concatenate([s.preference for s in self.standings])[rows])
-        self.row_of = rows[np.lexsort(keys)].astype(np.uint32)
-        """By rank."""
-        self.rows = Rows(self.texts, *(column_of(self.indexes, name) for name in ("key_hi", "key_lo", "tools")))
-        self.own_rows = sum(len(s.judged) for s in self.standings[: self.own])
-        self.fixed = int(judged[self.own_rows :].sum())
-        self._room = max(1 << 26, int(self.config.memory * 1e9) - _ROW_BYTES * len(judged))
+    @cached_property
+    def judged_rows(self) -> NDArray[np.bool_]:
+        """Whether each row is judged."""
+        return np.concatenate([s.judged for s in self.standings])
+
+    @cached_property
+    def own_rows(self) -> int:
+        """How many rows the dataset itself has."""
+        return sum(len(s.judged) for s in self.standings[: self.own])
+
+    @cached_property
+    def _preference(self) -> NDArray[np.uint64]:
+        return np.concatenate([s.preference for s in self.standings])
+
+    @cached_property
+    def _rows(self) -> Rows:
+        columns = [column_of(self.indexes, name) for name in ("key_hi", "key_lo", "tools")]
+        return Rows(self.texts, columns[0], columns[1], columns[2])
 
     @property
     def judged(self) -> list[int]:
@@ -124,34 +135,62 @@ class Search:
 
     def run(self) -> Found:
         """Find duplicates; among the rows that stay, conflicts and equal answers."""
+        judged = np.flatnonzero(self.judged_rows)
+        row_of = judged[self.order(judged)].astype(np.uint32)
+        fixed = int(self.judged_rows[self.own_rows :].sum())
         how = RECORD if self.config.compare == "record" else FIELDS
-        stars, buckets = self._stars(how, _EXCHANGE, self.row_of, self.fixed)
-        members = self.row_of[buckets.ranks]
+        stars, buckets = self._stars(how, row_of, fixed)
+        members = row_of[buckets.ranks]
         duplicates = self._links(members, stars.star, stars.similarity)
         misses = self._links(members, np.where(stars.star == NONE, stars.missed, NONE), stars.miss)
         capped = stars.capped
         kept = np.ones(len(self.texts.segment), bool)
         kept[duplicates["row"].to_numpy()] = False
         kept[self.own_rows :] = False
-        staying = self.row_of[kept[self.row_of]]
+        staying = row_of[kept[row_of]]
         found: list[pl.DataFrame] = []
-        for how, part in ((PROMPT, _ASKED), (ANSWER, _ANSWER)):
-            stars, buckets = self._stars(how, part, staying)
+        for how in (PROMPT, ANSWER):
+            stars, buckets = self._stars(how, staying)
             found.append(self._links(staying[buckets.ranks], stars.star, stars.similarity))
             capped += stars.capped
-        return Found(duplicates, *found, misses, capped)
+        return Found(duplicates, found[0], found[1], misses, capped)
 
-    def _stars(self, how: int, part: int, row_of: NDArray[np.uint32], fixed: int = 0) -> tuple[Stars, Buckets]:
-        columns = [partial(self._column, band_name(part, band), row_of) for band in range(self.bands)]
+    def order(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Give the places of rows in the order of preference."""
+        keys = [self.take(name, rows) for name in ("id_lo", "id_hi")]
+        return np.lexsort([*keys, self._preference[rows]])
+
+    def take(self, name: str, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """Give a column of the indexes for some rows."""
+        order = np.argsort(rows, kind="stable")
+        ends = np.searchsorted(rows[order], np.cumsum([index.rows for index in self.indexes]))
+        parts: list[NDArray[Any]] = []
+        for (first, index), start, end in zip(self.numbered(), [0, *ends[:-1]], ends, strict=True):
+            parts.append(index.column(name)[rows[order[start:end]] - first])
+        taken = np.concatenate(parts)
+        given = np.empty_like(taken)
+        given[order] = taken
+        return given
+
+    def numbered(self) -> Iterator[tuple[int, Index]]:
+        """Give every index, and the number of its first row."""
+        first = 0
+        for index in self.indexes:
+            yield first, index
+            first += index.rows
+
+    def _stars(self, how: int, row_of: NDArray[np.uint32], fixed: int = 0) -> tuple[Stars, Buckets]:
+        columns = [partial(self._column, band_name(PARTS_OF[how], band), row_of) for band in range(self.bands)]
         if how in (FIELDS, RECORD):
             columns.append(partial(self._whole, row_of))
-        scratch = Scratch(self._room, self.folder)
+        room = int(self.config.memory * 1e9) - _ROW_BYTES * len(self.judged_rows)
+        scratch = Scratch(max(_LEAST_ROOM, room), self.folder)
         buckets = find_buckets(columns, len(row_of), scratch, self.workers)
         stars = find_stars(
             how,
             self.config.threshold,
             self.config.ngram,
-            self.rows,
+            self._rows,
             row_of[buckets.ranks],
             buckets,
             scratch,
@@ -161,17 +200,17 @@ class Search:
         return stars, buckets
 
     def _half(self, members: int) -> Progress:
-        """Report half of the rows, bit by bit, while so many members are decided."""
-        half = self.own_rows - sum(len(s.judged) // 2 for s in self.standings[: self.own])
+        """Report the rows that are left, bit by bit, while so many members are decided."""
+        half = self.rest
         done = 0
 
         def decided(count: int) -> None:
             nonlocal done
             before, done = done, done + count
-            self.progress(half * done // members - half * before // members)
+            share = half * done // members - half * before // members
+            self.rest -= share
+            self.progress(share)
 
-        if not members:
-            self.progress(half)
         return decided
 
     def _column(self, name: str, row_of: NDArray[np.uint32]) -> NDArray[np.uint32]:
@@ -181,12 +220,12 @@ class Search:
         return column[row_of]
 
     def _whole(self, row_of: NDArray[np.uint32]) -> NDArray[np.uint32]:
-        return np.maximum(self.rows.key_hi[row_of] >> np.uint64(32), np.uint64(1)).astype(np.uint32)
+        return np.maximum(self._rows.key_hi[row_of] >> np.uint64(32), np.uint64(1)).astype(np.uint32)
 
     def _links(self, members: NDArray[np.uint32], star: NDArray[np.int32], level: NDArray[Any]) -> pl.DataFrame:
         went = np.flatnonzero(star != NONE)
         row, of = members[went], members[star[went]]
-        exact = (self.rows.key_hi[row] == self.rows.key_hi[of]) & (self.rows.key_lo[row] == self.rows.key_lo[of])
+        exact = (self._rows.key_hi[row] == self._rows.key_hi[of]) & (self._rows.key_lo[row] == self._rows.key_lo[of])
         columns = {"row": row, "of": of, "jaccard": level[went].astype(np.float64), "exact": exact}
         return pl.DataFrame(columns, schema=LINKS).sort("row")
 
@@ -203,10 +242,13 @@ def prepared(
 ) -> Search:
     """Make a search ready. `indexes`: of the dataset's shards, then of the other one's.
 
-    While it runs, it reports half of the dataset's rows as done; sketching them was the other half.
+    While it runs, it reports half of the dataset's rows as done; sketching them was the other half. `rest` is what it
+    has not reported yet.
     """
     sides = [(shard, "dedup") for shard in dataset.shards]
     sides += [(shard, None) for shard in other.shards] if other else []
     standings = [standing(shard, index, config, stage) for (shard, stage), index in zip(sides, indexes, strict=True)]
     folder = dataset.root / "tmp"
-    return Search(texts_of(sides), indexes, standings, len(dataset.shards), bands, config, folder, workers, progress)
+    rest = dataset.rows - sum(shard.rows // 2 for shard in dataset.shards)
+    own = len(dataset.shards)
+    return Search(texts_of(sides), indexes, standings, own, bands, config, folder, workers, progress, rest)

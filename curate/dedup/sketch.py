@@ -12,18 +12,18 @@ A text whose part is empty falls back on the wider one: no question, on the prom
 record.
 """
 
-# pyright: reportUntypedFunctionDecorator=false, reportMissingParameterType=false, reportUnknownParameterType=false
-# numba compiles these functions for the types of their arguments at the call and ships no stubs.
+# pyright: reportMissingParameterType=false, reportUnknownParameterType=false
+# compiled functions take the types of their arguments at the call; those that Python code calls are typed.
 
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from datasketch import MinHash
-from numba import njit
 from numpy.typing import NDArray
 
+from curate.dedup.compiled import compiled, inlined
 from curate.dedup.letters import letters
 from curate.dedup.texts import Texts
 from curate.dedup.words import ASSISTANT, MATERIAL, USER, fold, has_material, read_row, roll, row_bytes
@@ -49,8 +49,8 @@ class Permutations(NamedTuple):
 
 def permutations(num_perm: int, seed: int) -> Permutations:
     """Take the permutations from datasketch itself."""
-    a, b = MinHash(num_perm=num_perm, seed=seed).permutations
-    return Permutations(np.asarray(a, np.uint32), np.asarray(b, np.uint32))
+    drawn: Any = MinHash(num_perm=num_perm, seed=seed).permutations
+    return Permutations(np.asarray(drawn[0], np.uint32), np.asarray(drawn[1], np.uint32))
 
 
 @dataclass(frozen=True)
@@ -72,12 +72,15 @@ class Sketches:
         """Make room for the sketches of rows."""
         return cls(
             np.zeros((len(PARTS) * bands, rows), np.uint32),
-            *(np.zeros(rows, np.uint64) for _ in range(2)),
-            *(np.zeros(rows, np.uint32) for _ in range(3)),
+            np.zeros(rows, np.uint64),
+            np.zeros(rows, np.uint64),
+            np.zeros(rows, np.uint32),
+            np.zeros(rows, np.uint32),
+            np.zeros(rows, np.uint32),
         )
 
 
-@njit(nogil=True, cache=True, inline="always")
+@inlined
 def _finalise(h):
     h ^= h >> _16
     h = np.uint32(h * _C1)
@@ -86,7 +89,7 @@ def _finalise(h):
     return h ^ (h >> _16)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _minima(words, start, stop, n, a, b, minima):
     """Lower the minima by the n-grams that begin in [start, stop)."""
     for at in range(start, stop):
@@ -95,7 +98,7 @@ def _minima(words, start, stop, n, a, b, minima):
             minima[k] = min(minima[k], np.uint32(np.uint32(a[k] * h) + b[k]))
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _sketch(words, start, stop, ngram, a, b, minima):
     """Fill `minima` with the signature of the words [start, stop)."""
     minima[:] = _FULL
@@ -104,7 +107,7 @@ def _sketch(words, start, stop, ngram, a, b, minima):
         _minima(words, start, stop - n + 1, n, a, b, minima)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _band(minima, bands, band_rows, column, i, out):
     """Write the hash of each band of a signature: never 0."""
     for band in range(bands):
@@ -115,7 +118,7 @@ def _band(minima, bands, band_rows, column, i, out):
         out[column + band, i] = max(np.uint32(1), np.uint32(h >> _32))
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _sketch_rows(
     addresses, segment, index, first, last, ngram, a, b, bands, band_rows, whole, kinds, folds,
     out, key_hi, key_lo, n_words, answer_words, answer_chars, at,
@@ -150,6 +153,8 @@ def _sketch_rows(
         _sketch(words, asked, end, ngram, a, b, answer)
         if whole and material:
             _sketch(words, 0, w, ngram, a, b, both)
+        elif asked == end:
+            both[:] = prompt
         elif asked - start >= ngram and end - asked >= ngram:  # the n-grams of both, and those that reach across
             both[:] = np.minimum(prompt, answer)
             _minima(words, asked - ngram + 1, asked, ngram, a, b, both)
@@ -162,7 +167,7 @@ def _sketch_rows(
             _band(answer, bands, band_rows, 2 * bands, i, out)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _sign_rows(addresses, segment, index, first, last, ngram, a, b, kinds, folds, out):
     words = np.empty(1 << 12, np.uint64)
     for row in range(first, last):

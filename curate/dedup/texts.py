@@ -5,7 +5,7 @@ costs six bytes here, and its pages are read when its words are.
 """
 
 import mmap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,25 +16,16 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from curate.dedup.words import (
-    ASSISTANT,
-    CALL_BYTES,
     CALLS,
     CONTENT,
-    CONTENT_BYTES,
     CONTEXT,
-    CONTEXT_BYTES,
     FIELDS,
-    MATERIAL,
     ROLES,
     TURNS,
-    USER,
 )
 from schemas.dataset import Shard
-from schemas.record import ROLE_NAMES
 from schemas.stages import before
 
-_BIT = {"user": USER, "assistant": ASSISTANT}
-_ROLE_BITS = {**_BIT, **{other: _BIT[name] for other, name in ROLE_NAMES.items() if name in _BIT}}
 _NOTHING = np.zeros(1, np.uint8)
 """Stands for the bytes of a column that holds none."""
 
@@ -42,24 +33,13 @@ _NOTHING = np.zeros(1, np.uint8)
 class Segment:
     """The buffers of one object, by address, and what keeps them alive."""
 
-    def __init__(
-        self,
-        turns: Any,
-        roles: NDArray[np.uint8],
-        *,
-        content: Any,
-        calls: Any,
-        context: Any,
-        mapped: mmap.mmap | None = None,
-    ) -> None:
+    def __init__(self, turns: Any, columns: Mapping[int, Any], mapped: mmap.mmap | None = None) -> None:
         self.addresses = np.zeros(FIELDS, np.int64)
-        self._held = (turns, roles, content, calls, context)
+        self._held = (turns, columns)
         self._mapped = mapped
         self.addresses[TURNS] = turns.address
-        self.addresses[ROLES] = roles.ctypes.data
-        self._strings(content, CONTENT, CONTENT_BYTES)
-        self._strings(calls, CALLS, CALL_BYTES)
-        self._strings(context, CONTEXT, CONTEXT_BYTES)
+        for field, strings in columns.items():
+            self._strings(strings, field, field + 1)
 
     def _strings(self, array: Any, offsets: int, data: int) -> None:
         if array.null_count == len(array):
@@ -79,10 +59,9 @@ def open_segment(path: Path) -> Segment:
     mapped, batch = map_object(path)
     messages = batch.column("messages")
     said = messages.values
-    role, content, calls = (said.field(name) for name in ("role", "content", "tool_calls"))
-    bits = _role_bits(role)
-    context = batch.column("context")
-    return Segment(messages.buffers()[1], bits, content=content, calls=calls, context=context, mapped=mapped)
+    columns = {ROLES: "role", CONTENT: "content", CALLS: "tool_calls"}
+    strings = {field: said.field(name) for field, name in columns.items()}
+    return Segment(messages.buffers()[1], {**strings, CONTEXT: batch.column("context")}, mapped)
 
 
 def map_object(path: Path) -> tuple[mmap.mmap, Any]:
@@ -92,22 +71,14 @@ def map_object(path: Path) -> tuple[mmap.mmap, Any]:
     return mapped, pa.ipc.open_file(pa.py_buffer(mapped)).get_batch(0)
 
 
-def _role_bits(roles: Any) -> NDArray[np.uint8]:
-    """Give USER, ASSISTANT or MATERIAL for each role name; names are few, so each is looked up once."""
-    codes = roles.dictionary_encode()
-    names = [name.lower() if name else "" for name in codes.dictionary.to_pylist()]
-    bits = np.array([_ROLE_BITS.get(name, MATERIAL) for name in [*names, ""]], np.uint8)
-    return bits[codes.indices.fill_null(len(names)).to_numpy(zero_copy_only=False)]
-
-
 def segment_of(texts: pl.Series) -> Segment:
     """Give plain texts as rows that hold one question each and nothing else."""
     content = texts.fill_null("").rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
     rows = len(content)
-    nulls = pa.nulls(rows, pa.large_string())
     turns = pa.py_buffer(np.arange(rows + 1, dtype=np.int64))
-    roles = np.full(max(rows, 1), USER, np.uint8)
-    return Segment(turns, roles, content=content, calls=nulls, context=nulls)
+    roles = pa.py_buffer(np.arange(rows + 1, dtype=np.int64) * len("user"))
+    users = pa.LargeStringArray.from_buffers(rows, roles, pa.py_buffer(b"user" * rows))
+    return Segment(turns, {ROLES: users, CONTENT: content})
 
 
 @dataclass(frozen=True)

@@ -4,24 +4,31 @@ Nothing is copied: a segment is an object in memory-mapped form, given as the ad
 read from there whenever its words are needed. Words become n-grams by rolling their hashes.
 """
 
-# pyright: reportUntypedFunctionDecorator=false, reportMissingParameterType=false, reportUnknownParameterType=false
-# numba compiles these functions for the types of their arguments at the call and ships no stubs; the functions that
-# call them from Python are typed.
+# pyright: reportMissingParameterType=false, reportUnknownParameterType=false
+# compiled functions take the types of their arguments at the call; those that Python code calls are typed.
+
+from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import carray, njit, types
+from numba import types
 from numba.extending import intrinsic
+from numba.np import numpy_support
 
+from curate.dedup.compiled import compiled, inlined
 from curate.dedup.letters import ALONE, IGNORED, LETTER, SPACE
+from schemas.record import ROLE_NAMES
 
-TURNS, ROLES, CONTENT, CONTENT_BYTES, CALLS, CALL_BYTES, CONTEXT, CONTEXT_BYTES = range(8)
-"""The buffers of a segment: offsets of turns by row; role of each turn (uint8); offsets (int64, by turn) and bytes of
-contents and of tool calls; offsets (by row) and bytes of contexts. An address of 0 stands for a column of nulls."""
-FIELDS = 8
+TURNS, ROLES, ROLE_BYTES, CONTENT, CONTENT_BYTES, CALLS, CALL_BYTES, CONTEXT, CONTEXT_BYTES = range(9)
+"""The buffers of a segment: offsets (int64) of turns by row; offsets by turn, and bytes, of roles, contents and tool
+calls; offsets by row, and bytes, of contexts. An address of 0 stands for a column of nulls."""
+FIELDS = 9
 
 USER, MATERIAL, ASSISTANT = 1, 2, 4
 """Roles as bits: what is asked, what is given besides (system prompts, tool results, the context), what is answered."""
+
+carray: Any = numpy_support.carray
+"""An array over memory that is there already."""
 
 _PRIME = np.uint64(1099511628211)
 _BASIS = np.uint64(14695981039346656037)  # FNV-1a, 64 bits
@@ -30,17 +37,18 @@ _MIX1, _MIX2 = np.uint64(0xFF51AFD7ED558CCD), np.uint64(0xC4CEB9FE1A85EC53)  # M
 _33, _32 = np.uint64(33), np.uint64(32)
 
 
-@intrinsic
-def _pointer(_context, address):  # noqa: ARG001 # what it is called with, as numba reads it
-    """Turn an address into a pointer that `carray` can read from."""
-
+def _from_address(_context, address):  # noqa: ARG001 # what it is called with, as numba reads it
     def code(_ctx, builder, _signature, args):
         return builder.inttoptr(args[0], ir.IntType(8).as_pointer())
 
     return types.voidptr(types.int64), code
 
 
-@njit(nogil=True, cache=True, inline="always")
+_pointer: Any = intrinsic(_from_address)
+"""Turn an address into a pointer that `carray` can read from."""
+
+
+@inlined
 def mix(h):
     """Spread all bits of a 64-bit hash (MurmurHash3's finaliser)."""
     h ^= h >> _33
@@ -50,7 +58,7 @@ def mix(h):
     return h ^ (h >> _33)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _cut(data, start, stop, kinds, folds, words, count):
     """Append the word hashes of bytes [start, stop) of UTF-8; give the new count."""
     limit = len(kinds)
@@ -113,13 +121,47 @@ def _cut(data, start, stop, kinds, folds, words, count):
     return count
 
 
-@njit(nogil=True, cache=True, inline="always")
+@inlined
 def _symbol(point, length):
     """Hash a run of one symbol: `==` is not `=`."""
     return mix((_BASIS ^ np.uint64(point)) * _PRIME + np.uint64(length))
 
 
-@njit(nogil=True, cache=True)
+def role_hash(name: str) -> int:
+    """Hash the name of a role as compiled code does: FNV-1a of its lower-case bytes."""
+    h = int(_BASIS)
+    for byte in name.lower().encode():
+        h = (h ^ byte) * int(_PRIME) % 2**64
+    return h
+
+
+def _hashes(role: str) -> tuple[np.uint64, ...]:
+    names = [role, *(other for other, name in ROLE_NAMES.items() if name == role)]
+    return tuple(np.uint64(role_hash(name)) for name in names)
+
+
+_USERS, _ASSISTANTS = _hashes("user"), _hashes("assistant")
+
+
+@compiled
+def _role(offsets, data, turn):
+    """Give the bit of a turn's role; whoever is neither user nor assistant gives material."""
+    h = _BASIS
+    for p in range(offsets[turn], offsets[turn + 1]):
+        letter = data[p]
+        if letter >= 65 and letter <= 90:  # two plain comparisons compile to faster code
+            letter |= 32
+        h = (h ^ np.uint64(letter)) * _PRIME
+    for known in _USERS:
+        if h == known:
+            return USER
+    for known in _ASSISTANTS:
+        if h == known:
+            return ASSISTANT
+    return MATERIAL
+
+
+@compiled
 def row_bytes(segment, i):
     """Give the bytes of a row's texts, all together: no less than the number of its words."""
     turns = carray(_pointer(segment[TURNS]), i + 2, np.int64)
@@ -135,7 +177,7 @@ def row_bytes(segment, i):
     return total
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def read_row(segment, i, roles, kinds, folds, words, count):
     """Append the words of a row's turns of some roles (bits), in order, and its context where MATERIAL is asked for.
 
@@ -143,10 +185,11 @@ def read_row(segment, i, roles, kinds, folds, words, count):
     """
     turns = carray(_pointer(segment[TURNS]), i + 2, np.int64)
     first, last = turns[i], turns[i + 1]
-    role = carray(_pointer(segment[ROLES]), last, np.uint8)
+    named = carray(_pointer(segment[ROLES]), last + 1, np.int64)
+    names = carray(_pointer(segment[ROLE_BYTES]), named[last] if last > first else 0, np.uint8)
     chars = np.int64(0)
     for turn in range(first, last):
-        if not role[turn] & roles:
+        if not _role(named, names, turn) & roles:
             continue
         for column in (CONTENT, CALLS):
             if segment[column]:
@@ -162,7 +205,7 @@ def read_row(segment, i, roles, kinds, folds, words, count):
     return count, chars
 
 
-@njit(nogil=True, cache=True, inline="always")
+@inlined
 def _characters(data, start, stop):
     count = 0
     for p in range(start, stop):
@@ -170,13 +213,15 @@ def _characters(data, start, stop):
     return count
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def has_material(segment, i):
     """Whether a row holds more than questions and answers."""
     turns = carray(_pointer(segment[TURNS]), i + 2, np.int64)
-    role = carray(_pointer(segment[ROLES]), turns[i + 1], np.uint8)
-    for turn in range(turns[i], turns[i + 1]):
-        if role[turn] & MATERIAL:
+    last = turns[i + 1]
+    named = carray(_pointer(segment[ROLES]), last + 1, np.int64)
+    names = carray(_pointer(segment[ROLE_BYTES]), named[last] if last > turns[i] else 0, np.uint8)
+    for turn in range(turns[i], last):
+        if _role(named, names, turn) == MATERIAL:
             return True
     if segment[CONTEXT]:
         offsets = carray(_pointer(segment[CONTEXT]), i + 2, np.int64)
@@ -184,7 +229,7 @@ def has_material(segment, i):
     return False
 
 
-@njit(nogil=True, cache=True, inline="always")
+@inlined
 def roll(words, at, n):
     """Hash the n words from `at` on: order counts."""
     gram = np.uint64(0)
@@ -194,7 +239,7 @@ def roll(words, at, n):
     return gram
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def fold(words, start, stop, seed):
     """Hash a sequence of words to 64 bits."""
     h = np.uint64(seed) + np.uint64(stop - start) * _GOLDEN

@@ -1,0 +1,55 @@
+"""Compiled: functions that numba turns into machine code, kept on the disk for as long as the sources are the same.
+
+numba's own cache looks at the file of each function and no further, and functions take in those of other files: a
+change there would leave old machine code in use. Here the cache lies in a folder named by a hash of all the sources.
+"""
+
+import os
+from collections.abc import Callable
+from functools import cache
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, Literal
+
+from numba import njit
+from numba.core import config
+
+_CONFIG: Any = config
+_HERE = Path(__file__).parent
+_SOURCES = (*sorted(_HERE.glob("*.py")), _HERE.parents[1] / "schemas" / "record.py")
+"""record.py holds the names of the roles."""
+
+
+@cache
+def cache_folder() -> Path | None:
+    """Give the folder for the machine code of these sources: beside them, else in the user's own cache, else none."""
+    digest = blake2b(b"".join(path.read_bytes() for path in _SOURCES), digest_size=8).hexdigest()
+    own = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sft-toolkit"
+    for base in (_HERE / "__pycache__", own):
+        folder = base / f"compiled-{digest}"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError:
+            continue
+        if os.access(folder, os.W_OK):
+            return folder
+    return None
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a function when it is first called; it lets other threads run meanwhile."""
+    return _compile(function, "never")
+
+
+def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a small function into those that call it."""
+    return _compile(function, "always")
+
+
+def _compile(function: Callable[..., Any], inline: Literal["never", "always"]) -> Callable[..., Any]:
+    folder, before = cache_folder(), _CONFIG.CACHE_DIR
+    _CONFIG.CACHE_DIR = str(folder or "")  # read while the function is decorated, and not later
+    try:
+        return njit(nogil=True, cache=folder is not None, inline=inline)(function)
+    finally:
+        _CONFIG.CACHE_DIR = before

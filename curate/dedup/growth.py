@@ -1,0 +1,274 @@
+"""Growth: rows come to a dataset whose duplicates are known. Only what they touch is decided again.
+
+Whether a row stays depends on the alike rows that are preferred to it, and on nothing else. So it is enough to decide
+the new rows, then the old ones that are alike to a row that now stays and did not, or stays no more and did, and so on
+until nothing changes. The outcome is that of a search over all rows, for a small part of the work: the bands of the
+old rows are looked through, and not one of their texts is read that has no new look-alike.
+
+Where so much is touched that this would not pay, `grow` gives None, and all rows are searched.
+"""
+
+# pyright: reportMissingParameterType=false, reportUnknownParameterType=false
+# compiled functions take the types of their arguments at the call; those that Python code calls are typed.
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from curate.dedup.cluster import MOST_CANDIDATES, compare_pairs
+from curate.dedup.compare import ANSWER, FIELDS, PROMPT, RECORD
+from curate.dedup.compiled import compiled
+from curate.dedup.index import band_name
+from curate.dedup.search import LINKS, PARTS_OF, Found, Search
+from schemas.dataset import Dataset
+
+MOST_TOUCHED = 0.2
+"""Share of the rows that may be decided anew; beyond it, a search over all rows is about as fast."""
+
+MOST_PAIRS = 1 << 23
+"""Candidate pairs, 16 bytes each; more come from large sets of look-alikes, which a search over all rows bounds."""
+
+_FILTER_BITS = 1 << 24
+_SAID = ["verdict_dedup", "duplicate_of", "jaccard", "cluster_id", "conflict_id", "answer_id"]
+
+Rows = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the last run found, in the row numbers of today. `old`: which rows it knew."""
+
+    old: Mask
+    duplicates: pl.DataFrame
+    conflicts: pl.DataFrame
+    answers: pl.DataFrame
+
+
+def known(dataset: Dataset, search: Search) -> Known:
+    """Read what the version's annotations say. Reads: the columns of dedup."""
+    old = np.zeros(search.own_rows, bool)
+    parts: list[pl.DataFrame] = []
+    first = 0
+    for shard in dataset.shards:
+        if "dedup" in shard.annotations:
+            old[first : first + shard.rows] = True
+            said = shard.view(_SAID).with_row_index("row", offset=first)
+            parts.append(said.filter(pl.any_horizontal(pl.col(_SAID).is_not_null())).collect())
+        first += shard.rows
+    said = pl.concat(parts)
+    keepers = said.filter(pl.col("duplicate_of").is_null() & pl.col("cluster_id").is_not_null())
+    duplicates = said.filter(pl.col("duplicate_of").is_not_null()).select(
+        "row",
+        "duplicate_of",
+        jaccard=pl.col("jaccard").cast(pl.Float64),
+        exact=pl.col("verdict_dedup").str.ends_with("exact"),
+    )
+    links = duplicates.join(
+        keepers.select(pl.col("row").alias("of"), pl.col("cluster_id").alias("duplicate_of")), on="duplicate_of"
+    )
+    return Known(
+        old, links.select(list(LINKS)), *(_groups(search, said, column) for column in ("conflict_id", "answer_id"))
+    )
+
+
+def _groups(search: Search, said: pl.DataFrame, column: str) -> pl.DataFrame:
+    """Give the links of a group's rows to its first one, which is the row whose own id names the group."""
+    members = said.filter(pl.col(column).is_not_null()).select("row", column)
+    rows = members["row"].to_numpy().astype(np.int64)
+    own = {name: search.take(name, rows) for name in ("id_hi", "id_lo")}
+    named = {
+        name: pl.col(column).str.slice(at, 16).str.to_integer(base=16, dtype=pl.UInt64) == pl.Series(own[name])
+        for name, at in (("id_hi", 0), ("id_lo", 16))
+    }
+    members = members.with_columns(is_first=named["id_hi"] & named["id_lo"])
+    firsts = members.filter("is_first").select(pl.col("row").alias("of"), column)
+    links = members.filter(~pl.col("is_first")).join(firsts, on=column)
+    return links.select("row", "of", jaccard=pl.lit(1.0), exact=pl.lit(value=False)).select(list(LINKS))
+
+
+def grow(search: Search, last: Known) -> Found | None:
+    """Find what a search over all rows would find; None where that is the better way."""
+    judged = search.judged_rows
+    how = RECORD if search.config.compare == "record" else FIELDS
+    duplicates = _Relation(search, how, judged & last.old, judged).regrown(last.duplicates)
+    if duplicates is None:
+        return None
+    kept = [judged.copy(), judged & last.old]
+    for stay, links in zip(kept, (duplicates, last.duplicates), strict=True):
+        stay[links["row"].to_numpy()] = False
+    conflicts = _Relation(search, PROMPT, kept[1], kept[0]).regrown(last.conflicts)
+    answers = _Relation(search, ANSWER, kept[1], kept[0]).regrown(last.answers)
+    if conflicts is None or answers is None:
+        return None
+    return Found(duplicates, conflicts, answers, pl.DataFrame(schema=LINKS), 0)
+
+
+@dataclass
+class _Pairs:
+    """Pairs of a row that is decided anew and a candidate: `level`, how alike; whether alike enough; or the same."""
+
+    x: Rows
+    y: Rows
+    level: NDArray[np.float64]
+    alike: Mask
+    exact: Mask
+
+    def __add__(self, other: "_Pairs") -> "_Pairs":
+        return _Pairs(*(np.concatenate([a, b]) for a, b in zip(vars(self).values(), vars(other).values(), strict=True)))
+
+
+@dataclass
+class _Relation:
+    """One kind of link. `before`: the rows it was looked for among, last time; `now`: this time."""
+
+    search: Search
+    how: int
+    before: Mask
+    now: Mask
+
+    def regrown(self, links: pl.DataFrame) -> pl.DataFrame | None:
+        """Give the links as they are now; None where too much is touched."""
+        row, of = (links[name].to_numpy().astype(np.int64) for name in ("row", "of"))
+        stayed = self.before.copy()
+        stayed[row] = False
+        anew = self.now & ~self.before
+        anew[row[~self.now[of]]] = True
+        anew &= self.now
+        pairs, fresh = _Pairs(*(np.zeros(0, t) for t in (np.int64, np.int64, np.float64, bool, bool))), anew.copy()
+        while True:
+            if anew.sum() > MOST_TOUCHED * len(anew):
+                return None
+            found = self._candidates(np.flatnonzero(fresh))
+            if found is None or len(found[0]) + len(pairs.x) > MOST_PAIRS:
+                return None
+            pairs += self._compared(*found)
+            involved = np.union1d(np.flatnonzero(anew), pairs.y)
+            rank = np.empty(len(involved), np.int64)
+            rank[self.search.order(involved)] = np.arange(len(involved))
+            rank_x, rank_y = (rank[np.searchsorted(involved, side)] for side in (pairs.x, pairs.y))
+            stays, chosen = self._decided(anew, stayed, pairs, rank_x, rank_y)
+            if (np.bincount(pairs.x[stays[pairs.y] & (rank_y < rank_x)]) > MOST_CANDIDATES).any():
+                return None
+            changed = anew & (stays != stayed)
+            fresh = np.zeros_like(anew)
+            fresh[pairs.y[pairs.alike & changed[pairs.x] & (rank_x < rank_y)]] = True
+            fresh &= self.now & ~anew
+            if not fresh.any():
+                break
+            anew |= fresh
+        old = links.filter(pl.Series(self.now[row] & ~anew[row]))
+        new = {
+            "row": pairs.x[chosen],
+            "of": pairs.y[chosen],
+            "jaccard": pairs.level[chosen],
+            "exact": pairs.exact[chosen],
+        }
+        return pl.concat([old, pl.DataFrame(new, schema_overrides=LINKS)]).sort("row")
+
+    def _decided(self, anew: Mask, stayed: Mask, pairs: _Pairs, rank_x: Rows, rank_y: Rows) -> tuple[Mask, Rows]:
+        """Decide the rows anew, in the order of preference. Gives which rows stay, and the pairs of those that go."""
+        usable = np.flatnonzero(pairs.alike & (rank_y < rank_x))
+        # by the row in its order; then the better match first: the same record, the most alike, the most preferred
+        by = np.lexsort([rank_y[usable], -pairs.level[usable], ~pairs.exact[usable], rank_x[usable]])
+        usable = usable[by]
+        stays = np.where(anew, self.now, stayed & self.now)
+        chosen = _choose(pairs.x[usable], pairs.y[usable], stays)
+        return stays, usable[chosen]
+
+    def _candidates(self, rows: Rows) -> tuple[Rows, Rows] | None:
+        """Give the pairs (one of the rows, a row of now) that share a band; None where there are too many."""
+        search, part = self.search, PARTS_OF[self.how]
+        names = [band_name(part, band) for band in range(search.bands)]
+        if self.how in (FIELDS, RECORD):
+            names.append("key_hi")
+        pairs: list[NDArray[np.uint64]] = []
+        total = 0
+        for name in names:
+            hashes = _folded(search.take(name, rows))
+            order = np.argsort(hashes, kind="stable")
+            order = order[hashes[order] != 0]
+            probe = _Probe.of(hashes[order])
+            for first, index in search.numbered():
+                at, found = probe.among(_folded(index.column(name)), self.now[first : first + index.rows])
+                x, y = rows[order[at]], found + first
+                pairs.append((x[x != y].astype(np.uint64) << np.uint64(32)) | y[x != y].astype(np.uint64))
+                total += len(pairs[-1])
+                index.let_go()
+            if total > MOST_PAIRS:
+                pairs = [np.unique(np.concatenate(pairs))]
+                total = len(pairs[0])
+                if total > MOST_PAIRS:
+                    return None
+        both = np.unique(np.concatenate([np.zeros(0, np.uint64), *pairs]))
+        return (both >> np.uint64(32)).astype(np.int64), (both & np.uint64(0xFFFFFFFF)).astype(np.int64)
+
+    def _compared(self, x: Rows, y: Rows) -> _Pairs:
+        """Compare pairs, the first ones in order."""
+        facts: dict[str, Any] = {}
+        for name in ("key_hi", "key_lo", "tools"):
+            facts[name] = [self.search.take(name, side) for side in (x, y)]
+        same = {name: mine == yours for name, (mine, yours) in facts.items()}
+        exact = same["key_hi"] & same["key_lo"] & same["tools"] & (self.how in (FIELDS, RECORD))
+        asked = same["tools"] & ~exact
+        level, alike = compare_pairs(self.how, self.search.config, self.search.texts, x=x, y=y, asked=asked)
+        return _Pairs(x, y, np.where(exact, 1.0, level), alike | exact, exact)
+
+
+def _folded(values: NDArray[Any]) -> NDArray[np.uint32]:
+    """Give bands as they are, and of the hash of a whole record the upper half, never 0."""
+    if values.dtype == np.uint32:
+        return values
+    return np.maximum(values >> np.uint64(32), np.uint64(1)).astype(np.uint32)
+
+
+@dataclass(frozen=True)
+class _Probe:
+    """Sorted hashes to look for, and a bitmap that most other hashes do not pass."""
+
+    hashes: NDArray[np.uint32]
+    bitmap: NDArray[np.uint8]
+
+    @classmethod
+    def of(cls, hashes: NDArray[np.uint32]) -> "_Probe":
+        bitmap = np.zeros(_FILTER_BITS // 8, np.uint8)
+        bits = hashes & np.uint32(_FILTER_BITS - 1)
+        np.bitwise_or.at(bitmap, bits >> np.uint32(3), np.uint8(1) << (bits & np.uint32(7)).astype(np.uint8))
+        return cls(hashes, bitmap)
+
+    def among(self, column: NDArray[np.uint32], asked: Mask) -> tuple[Rows, Rows]:
+        """Give the pairs (place in the hashes, place in the column) that are equal, where the column is asked for."""
+        places = _passing(column, asked, self.bitmap)
+        first = np.searchsorted(self.hashes, column[places], side="left")
+        count = np.searchsorted(self.hashes, column[places], side="right") - first
+        ends = np.cumsum(count)
+        within = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - count, count)
+        return np.repeat(first, count) + within, np.repeat(places, count)
+
+
+@compiled
+def _passing(column, asked, bitmap):
+    found = np.empty(len(column), np.int64)
+    count = 0
+    for i in range(len(column)):
+        bit = column[i] & np.uint32(_FILTER_BITS - 1)
+        if bitmap[bit >> np.uint32(3)] >> np.uint8(bit & np.uint32(7)) & 1 and asked[i] and column[i]:
+            found[count] = i
+            count += 1
+    return found[:count].copy()
+
+
+@compiled
+def _choose(x, y, stays):
+    """Walk through pairs, by row and best match first: a row goes with the first match that stays."""
+    chosen = np.empty(len(x), np.int64)
+    count = 0
+    for k in range(len(x)):
+        if stays[x[k]] and stays[y[k]]:
+            stays[x[k]] = False
+            chosen[count] = k
+            count += 1
+    return chosen[:count].copy()

@@ -1,0 +1,90 @@
+"""Contracts of growth: rows that come later are decided as if they had always been there, whatever they touch."""
+
+import random
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from curate.dedup import STAGE, growth
+from curate.store import Store
+from schemas.config import DedupConfig
+from schemas.dataset import Dataset
+from tests.curate.conftest import chat, make_dataset, run_on, view, with_stage
+
+Row = dict[str, Any]
+SAID = ("id", "verdict_dedup", "detail_dedup", "duplicate_of", "jaccard", "cluster_id", "conflict_id", "answer_id")
+
+
+def variants(draw: random.Random, count: int) -> list[Row]:
+    """Rows of a few families: the same with words exchanged, answers exchanged, or other material."""
+    families = [[f"f{f}w{k}" for k in range(30)] for f in range(4)]
+    rows: list[Row] = []
+    for i in range(count):
+        words = [list(draw.choice(families)) for _ in range(2)]
+        for text in words:
+            for _ in range(draw.choice([0, 0, 1, 1, 2, 4])):
+                text[draw.randrange(len(text))] = draw.choice("xyz")
+        tail = ["more"] * draw.choice([0, 0, 1, 3])
+        rows.append(chat(" ".join(words[0]), " ".join([*words[1], *tail]), source_key=f"k{i}"))
+    return rows
+
+
+def grown(store: Store, rows: list[Row], first: int, config: DedupConfig, *, name: str) -> tuple[Dataset, Dataset]:
+    """Dedup the first rows, then all of them with the rest as another source; and all of them at once."""
+    later = {name: rows[first:]}
+    old, _ = run_on(store, make_dataset(store, {"m": rows[:first]}, shard_rows=7), STAGE, config)
+    added = make_dataset(store, {"m": rows[:first], **later}, shard_rows=7)
+    after = with_stage_of(added, old)
+    return run_on(store, after, STAGE, config)[0], run_on(store, added, STAGE, config)[0]
+
+
+def with_stage_of(dataset: Dataset, old: Dataset) -> Dataset:
+    """Give a dataset what dedup said about some of its shards."""
+    m, entry = dataset.manifest, old.manifest.stage("dedup")
+    files = [*m.files, *old.manifest.files_of("dedup")]
+    return Dataset(
+        m.model_copy(update={"stages": (entry,), "files": tuple(sorted(files, key=lambda f: f.order))}), dataset.root
+    )
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.randoms(use_true_random=False),
+    st.integers(1, 60),
+    st.integers(1, 12),
+    st.sampled_from([0.5, 0.7, 0.8, 1.0]),
+    st.sampled_from(["a", "z"]),
+    st.sampled_from(["fields", "record"]),
+)
+def test_added_rows_are_decided_as_if_they_had_always_been_there(
+    draw: random.Random, first: int, later: int, threshold: float, name: str, compare: str
+) -> None:
+    config = DedupConfig(threshold=threshold, ngram=2, compare=compare, guard_rows=10**6)  # pyright: ignore[reportArgumentType] # a literal
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(growth, "MOST_TOUCHED", 1.0)
+        one, whole = grown(Store(Path(folder)), variants(draw, first + later), first, config, name=name)
+        said = [view(dataset, *SAID) for dataset in (one, whole)]
+        differ = said[0].filter(~pl.struct(said[0]).eq_missing(pl.struct(said[1])))
+        assert said[0].equals(said[1]), differ
+        assert one.manifest.id == whole.manifest.id
+
+
+def test_growth_is_what_happens_when_a_source_is_added(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And its result is used: a search over all rows would not come to pass."""
+    from curate.dedup.search import Search
+
+    rows = [
+        chat(f"Question {i} about {i * 7} things", f"Answer {i} with {i * 13} words", source_key=f"k{i}")
+        for i in range(200)
+    ]
+    old, _ = run_on(store, make_dataset(store, {"m": rows}), STAGE)
+    added = with_stage_of(make_dataset(store, {"m": rows, "n": rows[:3]}), old)
+    monkeypatch.setattr(Search, "run", None)
+    after, result = run_on(store, added, STAGE)
+    assert view(after, "kept")["kept"].sum() == 200
+    assert {f.sha256 for f in old.manifest.files if f.role == "index"} <= {f.sha256 for f in result.files}
