@@ -14,23 +14,29 @@ from typing import Any, Literal
 
 import polars as pl
 
-from schemas.dataset import Dataset
+from schemas.dataset import Dataset, Shard
 
 WORDS = ("added", "removed", "edited_upstream", "edited", "rejected", "restored", "resplit", "rescored")
 Bump = Literal["major", "minor", "patch"]
 
-_COLUMNS = [
-    "id",
-    "source",
-    "content_hash",
-    "kept",
-    "stage",
-    "reject_reason",
-    "reject_detail",
-    "split",
-    "quality",
-    "weight",
-]
+_SCHEMA = pl.Schema(
+    {
+        "id": pl.String,
+        "source": pl.String,
+        "content_hash": pl.String,
+        "kept": pl.Boolean,
+        "stage": pl.String,
+        "reject_reason": pl.String,
+        "reject_detail": pl.String,
+        "split": pl.String,
+        "quality": pl.Float32,
+        "weight": pl.Float32,
+    }
+)
+_COLUMNS = list(_SCHEMA)
+"""What is compared of each row."""
+
+_JOINED = pl.Schema({**_SCHEMA, **{f"{name}_after": dtype for name, dtype in _SCHEMA.items() if name != "id"}})
 
 
 @dataclass(frozen=True)
@@ -82,13 +88,44 @@ class Diff:
 
 
 def compare(before: Dataset, after: Dataset) -> Diff:
-    """Compare two versions of one dataset, or of two. Memory: the columns compared of both, not their text.
+    """Compare two versions of one dataset, or of two. Memory: the columns compared, not their text, of what differs.
 
-    `curate.upstream.pair_upstream` joins the removed and added rows that are near-duplicates.
+    Shards whose objects both versions share are not read; those with the same text are compared side by side, and only
+    what is left is matched by id. `curate.upstream.pair_upstream` joins the removed and added rows that are
+    near-duplicates.
     """
-    old = before.scan(_COLUMNS).collect(engine="streaming")
-    new = after.scan(_COLUMNS).collect(engine="streaming")
-    both = old.join(new, on="id", how="full", suffix="_after", coalesce=True, maintain_order="left_right")
+    old, new = ({shard.text.stem: shard for shard in dataset.shards} for dataset in (before, after))
+    said = [_opinions(dataset) for dataset in (before, after)]
+    changes = [_words(pl.DataFrame(schema=_JOINED))]
+    for text in old.keys() & new.keys():
+        pair = old.pop(text), new.pop(text)
+        if said[0].get(_place(pair[0])) != said[1].get(_place(pair[1])):
+            mine, other = (shard.view(_COLUMNS).collect() for shard in pair)
+            changes.append(_words(mine.hstack(other.rename({c: f"{c}_after" for c in _COLUMNS})).drop("id_after")))
+    mine, other = (
+        pl.concat([pl.DataFrame(schema=_SCHEMA).lazy(), *(shard.view(_COLUMNS) for shard in shards.values())])
+        for shards in (old, new)
+    )
+    joined = mine.join(other, on="id", how="full", suffix="_after", coalesce=True, maintain_order="left_right")
+    changes.append(_words(joined.collect()))
+    return Diff(before, after, in_order(pl.concat(changes)))
+
+
+def _place(shard: Shard) -> tuple[str, int]:
+    return shard.source, shard.number
+
+
+def _opinions(dataset: Dataset) -> dict[tuple[str | None, int | None], set[tuple[str, str, str]]]:
+    """Give what is said about each shard, by place: overlays and annotations."""
+    said: dict[tuple[str | None, int | None], set[tuple[str, str, str]]] = {}
+    for file in dataset.manifest.files:
+        if file.role in ("overlay", "annotation"):
+            said.setdefault((file.source, file.shard), set()).add((file.role, file.stage, file.sha256))
+    return said
+
+
+def _words(both: pl.DataFrame) -> pl.DataFrame:
+    """Name the changes of rows that stand side by side. Reads: the columns compared, and each with `_after`."""
     came, went = pl.col("source").is_null(), pl.col("source_after").is_null()
     stays = ~came & ~went
     kept = stays & pl.col("kept") & pl.col("kept_after")
@@ -101,9 +138,9 @@ def compare(before: Dataset, after: Dataset) -> Diff:
         "resplit": (kept & pl.col("split").ne(pl.col("split_after")), "split"),
         "rescored": (kept & _rescored(), "quality"),
     }
-    found = [_changes(both.filter(test.fill_null(value=False)), word, column) for word, (test, column) in tests.items()]
-    changes = pl.concat(found)
-    return Diff(before, after, in_order(changes))
+    return pl.concat(
+        _changes(both.filter(test.fill_null(value=False)), word, column) for word, (test, column) in tests.items()
+    )
 
 
 def in_order(changes: pl.DataFrame) -> pl.DataFrame:

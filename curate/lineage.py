@@ -10,8 +10,9 @@ from typing import Any
 import polars as pl
 
 from curate.store import Store
+from schemas.config import DedupConfig
 from schemas.dataset import Dataset, Shard
-from schemas.errors import UnknownReferenceError
+from schemas.errors import SftError, UnknownReferenceError
 from schemas.reasons import sentence
 from schemas.record import TEXT_SCHEMA
 from schemas.stages import STAGES
@@ -180,19 +181,39 @@ def word_diff(before: str, after: str) -> list[tuple[str, str]]:
 
 
 def _match(dataset: Dataset, judged: Mapping[str, Any]) -> dict[str, Any]:
-    """Show the row that a duplicate was left out for."""
-    other = judged.get("duplicate_of")
-    if not other:
+    """Show the row that a duplicate was left out for; for an overlap, the other dataset's version that it is in."""
+    twin = judged.get("duplicate_of")
+    if not twin:
         return {}
+    if not judged["verdict"].startswith("overlap:"):
+        return {"match": match} if (match := _row_by_id(dataset, twin)) else {}
+    entry = dataset.manifest.stage("dedup")
+    against = str(entry.config.get("against")) if entry else ""
+    try:
+        other = _other(dataset, against)
+        match = _row_by_id(other, twin) if other else None
+    except SftError as error:  # what a row's life says must not hang on another dataset
+        return {"against": against, "match_not_found": str(error)}
+    version = f"{other.manifest.name}@{other.manifest.seq}" if other else against
+    return {"against": version, "match": {"dataset": version, **match}} if match else {"against": version}
+
+
+def _other(dataset: Dataset, against: str) -> Dataset | None:
+    from curate.dedup.against import open_other  # noqa: PLC0415 # numba comes with it, and few rows need it
+
+    return open_other(dataset, DedupConfig(against=against))
+
+
+def _row_by_id(dataset: Dataset, row_id: str) -> dict[str, Any] | None:
     for shard in dataset.shards:
         found = (
             shard.view(["id", "source", "source_file", "source_row", "messages", "context"])
-            .filter(pl.col("id") == other)
+            .filter(pl.col("id") == row_id)
             .collect()
         )
         if found.height:
-            return {"match": found.row(0, named=True)}
-    return {}
+            return found.row(0, named=True)
+    return None
 
 
 def _runs(dataset: Dataset, store: Store, row_id: str) -> Iterator[Event]:

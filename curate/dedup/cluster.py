@@ -11,6 +11,7 @@ The same walk finds duplicates, conflicts and equal answers; what counts as alik
 # compiled functions take the types of their arguments at the call; those that Python code calls are typed.
 
 from collections.abc import Callable
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -30,8 +31,8 @@ MOST_CANDIDATES = 128
 NEAR_MISS = 0.15
 """How far below the threshold a pair is still worth showing."""
 
-_STEP = 1 << 16
-"""Members that are decided between two reports of progress."""
+_STEP = 1 << 10
+"""Members that are decided before the mapped pages are let go. The system maps many at a time."""
 
 RING = 1 << 25
 """n-grams that are held for the next comparison, 8 bytes each: 256 MB, room for the sets of about 60,000 long rows."""
@@ -195,14 +196,14 @@ def _walk(
 
 @compiled
 def _compare_pairs(
-    how, threshold, ngram, addresses, segment, index, kinds, folds, x, y, asked, level, alike,
+    how, threshold, ngram, addresses, segment, index, kinds, folds, first, last, x, y, asked, level, alike,
 ):  # fmt: skip
     words = np.empty(1 << 12, np.uint64)
     tables, spare = np.zeros((3, 1 << 14), np.uint64), np.zeros((3, 1 << 14), np.uint64)
     sets = np.empty(1 << 14, np.uint64)
     mine, shape = np.zeros(6, np.int32), np.zeros(6, np.int32)
     filled = NONE
-    for k in range(len(x)):
+    for k in range(first, last):
         if not asked[k]:
             continue
         for side in range(2):
@@ -231,6 +232,7 @@ def compare_pairs(
     how: int,
     config: DedupConfig,
     texts: Texts,
+    workers: Executor,
     *,
     x: NDArray[np.int64],
     y: NDArray[np.int64],
@@ -239,8 +241,13 @@ def compare_pairs(
     """Compare rows x with rows y, pair by pair, where asked. Gives how alike they are, and whether alike enough."""
     level, alike = np.zeros(len(x)), np.zeros(len(x), bool)
     place = texts.addresses, texts.segment, texts.index
-    _compare_pairs(how, config.threshold, config.ngram, *place, *letters(), x, y, asked, level, alike)
-    texts.let_go()
+
+    def work(first: int) -> None:
+        part = first, min(first + _STEP, len(x))
+        _compare_pairs(how, config.threshold, config.ngram, *place, *letters(), *part, x, y, asked, level, alike)
+
+    for _ in workers.map(work, range(0, len(x), _STEP)):
+        texts.let_go()
     return level, alike
 
 

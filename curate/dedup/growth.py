@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from curate.dedup.cluster import MOST_CANDIDATES, compare_pairs
 from curate.dedup.compare import ANSWER, FIELDS, PROMPT, RECORD
 from curate.dedup.compiled import compiled
-from curate.dedup.index import band_name
+from curate.dedup.index import Index, band_name
 from curate.dedup.search import LINKS, PARTS_OF, Found, Search
 from schemas.dataset import Dataset
 
@@ -31,7 +31,7 @@ MOST_TOUCHED = 0.2
 MOST_PAIRS = 1 << 23
 """Candidate pairs, 16 bytes each; more come from large sets of look-alikes, which a search over all rows bounds."""
 
-_FILTER_BITS = 1 << 24
+_FILTER_BITS = 1 << 22
 _SAID = ["verdict_dedup", "duplicate_of", "jaccard", "cluster_id", "conflict_id", "answer_id"]
 
 Rows = NDArray[np.int64]
@@ -51,15 +51,15 @@ class Known:
 def known(dataset: Dataset, search: Search) -> Known:
     """Read what the version's annotations say. Reads: the columns of dedup."""
     old = np.zeros(search.own_rows, bool)
-    parts: list[pl.DataFrame] = []
+    parts: list[pl.LazyFrame] = []
     first = 0
     for shard in dataset.shards:
         if "dedup" in shard.annotations:
             old[first : first + shard.rows] = True
             said = shard.view(_SAID).with_row_index("row", offset=first)
-            parts.append(said.filter(pl.any_horizontal(pl.col(_SAID).is_not_null())).collect())
+            parts.append(said.filter(pl.any_horizontal(pl.col(_SAID).is_not_null())))
         first += shard.rows
-    said = pl.concat(parts)
+    said = pl.concat(pl.collect_all(parts))
     keepers = said.filter(pl.col("duplicate_of").is_null() & pl.col("cluster_id").is_not_null())
     duplicates = said.filter(pl.col("duplicate_of").is_not_null()).select(
         "row",
@@ -185,25 +185,23 @@ class _Relation:
         names = [band_name(part, band) for band in range(search.bands)]
         if self.how in (FIELDS, RECORD):
             names.append("key_hi")
+        probes = [_Probe.of(rows, search.take(name, rows)) for name in names]
+
+        def look(place: tuple[int, Index]) -> NDArray[np.uint64]:
+            first, index = place
+            asked = self.now[first : first + index.rows]
+            found = [probe.among(index.column(name), asked, first) for probe, name in zip(probes, names, strict=True)]
+            index.let_go()
+            return np.unique(np.concatenate(found))
+
         pairs: list[NDArray[np.uint64]] = []
         total = 0
-        for name in names:
-            hashes = _folded(search.take(name, rows))
-            order = np.argsort(hashes, kind="stable")
-            order = order[hashes[order] != 0]
-            probe = _Probe.of(hashes[order])
-            for first, index in search.numbered():
-                at, found = probe.among(_folded(index.column(name)), self.now[first : first + index.rows])
-                x, y = rows[order[at]], found + first
-                pairs.append((x[x != y].astype(np.uint64) << np.uint64(32)) | y[x != y].astype(np.uint64))
-                total += len(pairs[-1])
-                index.let_go()
+        for found in search.workers.map(look, search.numbered()):
+            total += len(found)
             if total > MOST_PAIRS:
-                pairs = [np.unique(np.concatenate(pairs))]
-                total = len(pairs[0])
-                if total > MOST_PAIRS:
-                    return None
-        both = np.unique(np.concatenate([np.zeros(0, np.uint64), *pairs]))
+                return None
+            pairs.append(found)
+        both = np.sort(np.concatenate(pairs))
         return (both >> np.uint64(32)).astype(np.int64), (both & np.uint64(0xFFFFFFFF)).astype(np.int64)
 
     def _compared(self, x: Rows, y: Rows) -> _Pairs:
@@ -214,7 +212,8 @@ class _Relation:
         same = {name: mine == yours for name, (mine, yours) in facts.items()}
         exact = same["key_hi"] & same["key_lo"] & same["tools"] & (self.how in (FIELDS, RECORD))
         asked = same["tools"] & ~exact
-        level, alike = compare_pairs(self.how, self.search.config, self.search.texts, x=x, y=y, asked=asked)
+        search = self.search
+        level, alike = compare_pairs(self.how, search.config, search.texts, search.workers, x=x, y=y, asked=asked)
         return _Pairs(x, y, np.where(exact, 1.0, level), alike | exact, exact)
 
 
@@ -227,26 +226,33 @@ def _folded(values: NDArray[Any]) -> NDArray[np.uint32]:
 
 @dataclass(frozen=True)
 class _Probe:
-    """Sorted hashes to look for, and a bitmap that most other hashes do not pass."""
+    """Rows by their hash in one band, sorted, and a bitmap that most other hashes do not pass."""
 
     hashes: NDArray[np.uint32]
+    rows: NDArray[np.uint64]
     bitmap: NDArray[np.uint8]
 
     @classmethod
-    def of(cls, hashes: NDArray[np.uint32]) -> "_Probe":
+    def of(cls, rows: Rows, band: NDArray[Any]) -> "_Probe":
+        hashes = _folded(band)
+        order = np.argsort(hashes, kind="stable")
+        order = order[hashes[order] != 0]
+        hashes = hashes[order]
         bitmap = np.zeros(_FILTER_BITS // 8, np.uint8)
         bits = hashes & np.uint32(_FILTER_BITS - 1)
         np.bitwise_or.at(bitmap, bits >> np.uint32(3), np.uint8(1) << (bits & np.uint32(7)).astype(np.uint8))
-        return cls(hashes, bitmap)
+        return cls(hashes, rows[order].astype(np.uint64), bitmap)
 
-    def among(self, column: NDArray[np.uint32], asked: Mask) -> tuple[Rows, Rows]:
-        """Give the pairs (place in the hashes, place in the column) that are equal, where the column is asked for."""
+    def among(self, band: NDArray[Any], asked: Mask, first: int) -> NDArray[np.uint64]:
+        """Give the pairs (row << 32 | other row) that share this band, of the rows asked for in a shard."""
+        column = _folded(band)
         places = _passing(column, asked, self.bitmap)
-        first = np.searchsorted(self.hashes, column[places], side="left")
-        count = np.searchsorted(self.hashes, column[places], side="right") - first
-        ends = np.cumsum(count)
-        within = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - count, count)
-        return np.repeat(first, count) + within, np.repeat(places, count)
+        low = np.searchsorted(self.hashes, column[places], side="left")
+        count = np.searchsorted(self.hashes, column[places], side="right") - low
+        places, low, count = places[count > 0], low[count > 0], count[count > 0]
+        within = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+        x, y = self.rows[np.repeat(low, count) + within], np.repeat(places + first, count).astype(np.uint64)
+        return ((x << np.uint64(32)) | y)[x != y]
 
 
 @compiled

@@ -147,4 +147,7 @@ def in_memory(frame: pl.DataFrame) -> Index:
 
 def column_of(indexes: Sequence[Index], name: str) -> NDArray[Any]:
     """Give one column of many indexes, end to end."""
-    return np.concatenate([index.column(name) for index in indexes])
+    column = np.concatenate([index.column(name) for index in indexes])
+    for index in indexes:
+        index.let_go()
+    return column

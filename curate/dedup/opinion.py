@@ -72,14 +72,16 @@ def opinions(shards: Sequence[Shard], found: Found, named: pl.DataFrame, own_row
             (found.answers, "answer_id"),
         )
     )
+    parts = [duplicates, clusters, conflicts, answers]
+    opinion = pl.concat([part.select("row") for part in parts]).unique().sort("row")
+    for part in parts:
+        opinion = opinion.join(part, on="row", how="left", maintain_order="left")
+    opinion = opinion.select("row", *OPINION)
     first = 0
     for shard in shards:
-        rows = pl.arange(first, first + shard.rows, dtype=pl.UInt32, eager=True).alias("row")
-        inside = pl.col("row").is_between(first, first + shard.rows, closed="left")
-        opinion = rows.to_frame()
-        for part in (duplicates, clusters, conflicts, answers):
-            opinion = opinion.join(part.filter(inside), on="row", how="left", maintain_order="left")
-        yield opinion.select(list(OPINION))
+        start, end = opinion["row"].search_sorted(pl.Series([first, first + shard.rows], dtype=pl.UInt32))
+        rows = pl.arange(first, first + shard.rows, dtype=pl.UInt32, eager=True).alias("row").to_frame()
+        yield rows.join(opinion[start:end], on="row", how="left", maintain_order="left").drop("row")
         first += shard.rows
 
 

@@ -214,10 +214,7 @@ class Search:
         return decided
 
     def _column(self, name: str, row_of: NDArray[np.uint32]) -> NDArray[np.uint32]:
-        column = column_of(self.indexes, name)
-        for index in self.indexes:
-            index.let_go()
-        return column[row_of]
+        return column_of(self.indexes, name)[row_of]
 
     def _whole(self, row_of: NDArray[np.uint32]) -> NDArray[np.uint32]:
         return np.maximum(self._rows.key_hi[row_of] >> np.uint64(32), np.uint64(1)).astype(np.uint32)
