@@ -1,14 +1,17 @@
 """`sft curate`: from raw files to a curated version."""
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli.clusters import guarded, show_preview
 from cli.funnel import by_source, funnel, reasons
 from cli.options import (
     DEFAULT_STORE,
+    C,
     ConfigFileOption,
     JsonOption,
     MessageOption,
@@ -154,14 +157,57 @@ def signals() -> None:
     """Measure every row cheaply, and give it a heuristic quality from 0 to 1. Rejects nothing."""
 
 
-@_stage_command(
-    "dedup",
-    DedupConfig,
-    "Leave out exact and near duplicates; name their match.",
-    "sft curate dedup mix --threshold 0.9 --source-priority dolly",
+@app.command(
+    short_help="Leave out exact and near duplicates; name their match.",
+    epilog="Example: sft curate dedup mix --threshold 0.9 --source-priority dolly",
 )
-def dedup() -> None:
+@config_options(DedupConfig)
+def dedup(
+    ref: RefArgument,
+    given: dict[str, Any],
+    preview: Annotated[
+        bool, typer.Option("--preview", help="Show what would go, side by side with what stays; commit nothing.")
+    ] = False,
+    samples: Annotated[
+        int, typer.Option("--samples", min=1, help="Clusters, and pairs of each kind, that --preview shows.")
+    ] = 3,
+    config: ConfigFileOption = None,
+    store: StoreOption = DEFAULT_STORE,
+    message: MessageOption = None,
+    json: JsonOption = False,
+) -> None:
     """Reject rows that say what a kept row says already; the same prompt with another answer is kept as a conflict."""
+    if preview:
+        _preview(ref, given, samples, config, store, json=json)
+    else:
+        from curate.dedup.guard import check_rows
+        from schemas.dataset import open_dataset
+
+        check_rows(open_dataset(ref, store))
+        run_stage_command("dedup", DedupConfig, ref, given, config, store, message, json=json)
+
+
+def _preview(ref: str, given: dict[str, Any], samples: int, file: Path | None, root: Path, *, json: bool) -> None:
+    from curate.dedup.preview import preview
+    from schemas.dataset import open_dataset
+
+    settings = _settings("dedup", DedupConfig, given, file)
+    dataset = open_dataset(ref, root)
+    with progress(quiet=json) as started:
+        found = preview(dataset, settings, started("preview", dataset.rows), clusters=samples, samples=samples)
+    if json:
+        print_json({"committed": False, **found.to_json()})
+        return
+    show_preview(found)
+    typed = [word for name, value in given.items() for word in _typed(name, value)]
+    typed += ["--config", str(file)] if file else []
+    next_commands(shlex.join(["sft", "curate", "dedup", ref, *typed]), store=root)
+
+
+def _typed(name: str, value: Any) -> list[str]:
+    """Give an option as it is typed; one that takes several values is typed once for each."""
+    values = value if isinstance(value, list) else [value]
+    return [word for one in values for word in (f"--{name.replace('_', '-')}", str(one))]
 
 
 @_stage_command(
@@ -193,7 +239,7 @@ def run(
     from curate.summary import summarise
     from schemas.dataset import Dataset
 
-    with progress(quiet=json) as started:
+    with guarded(store, json=json), progress(quiet=json) as started:
         done = run_recipe(
             Store(store), read_recipe(recipe), name=name, base=recipe.parent, message=message, started=started
         )
@@ -242,13 +288,12 @@ def run_stage_command(
     from curate.store import Store
     from schemas.dataset import Dataset, open_dataset
 
-    read = read_settings(file, name) if file else {}
-    settings = build(model, {**read, **given}, where=f"curate {name}{f', {file}' if file else ''}")
+    settings = _settings(name, model, given, file)
     dataset = open_dataset(ref, root)
     place = Store(dataset.root)
     pinned = "@" in ref or ref.endswith(".json")
     latest = place.latest(dataset.manifest.name) if pinned else None
-    with progress(quiet=json) as started:
+    with guarded(dataset.root, json=json), progress(quiet=json) as started:
         result, commit = apply_stage(
             place, dataset, name, settings, message=message, progress=started(name, dataset.rows), latest=latest
         )
@@ -268,6 +313,11 @@ def run_stage_command(
         say(f"made from {ref}: what {latest.name}@{latest.seq} has besides is not in it")
     if stale := Dataset(commit.manifest, dataset.root).stale():
         say(f"stale now, as they read what this stage changed: {', '.join(stale)} (run them again, or sft curate run)")
+
+
+def _settings(name: str, model: type[C], given: dict[str, Any], file: Path | None) -> C:
+    read = read_settings(file, name) if file else {}
+    return build(model, {**read, **given}, where=f"curate {name}{f', {file}' if file else ''}")
 
 
 def _committed(commit: "Commit") -> dict[str, Any]:

@@ -143,9 +143,9 @@ def _event(event: "Event") -> None:
             line.append(begin + (text if kind == "same" else repr(text)[1:-1]) + end, styles[kind])
         console().print(line)
     if match:
-        console().print(
-            Text(f"{'':<14}the row that is kept: {match['id']} ({match['source_file']} row {match['source_row']})")
-        )
+        place = f"{match['source_file']} row {match['source_row']}"
+        of = f" of {match['dataset']}" if "dataset" in match else ""
+        console().print(Text(f"{'':<14}the row that is kept: {match['id']} ({place}{of})"))
         for message in match["messages"]:
             console().print(Text.assemble(f"{'':<16}", (f"{message['role']}: ", "cyan"), message["content"]))
 

@@ -110,9 +110,11 @@ def run_stage(
     config = stage.pin(dataset, config)
     reads = reads_digest(dataset.manifest.files, stage.name, earlier)
     settings = config.model_dump(mode="json")
-    key = digest(
-        [stage.name, stage.version, settings, reads, _own_past(dataset, stage.name) if stage.remembers else []]
-    )
+    given = {
+        name: getattr(config, name) for name in type(config).model_fields
+    }  # guards too
+    past = _own_past(dataset, stage.name) if stage.remembers else []
+    key = digest([stage.name, stage.version, given, reads, past])
     if not fresh and (known := _recall(store, key)):
         return known
     start = time.perf_counter()

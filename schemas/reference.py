@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from schemas.errors import ConfigError, CorruptObjectError, StoreError, UnknownReferenceError
 from schemas.manifest import FEATURES, FORMAT, Manifest, manifest_id
+from schemas.record import SCHEMA_VERSION
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -105,6 +106,9 @@ def read_manifest(path: Path) -> Manifest:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "the file"
         raise CorruptObjectError(where, f"{place}: {first['msg']}", f"a manifest of format {FORMAT}") from error
+    if manifest.schema_version != SCHEMA_VERSION:
+        found = f"rows of schema version {manifest.schema_version}"
+        raise StoreError(where, found, f"schema version {SCHEMA_VERSION}", "use the release that wrote it")
     unknown = sorted(set(manifest.features) - FEATURES)
     if manifest.format != FORMAT or unknown:
         found = f"format {manifest.format}" + (f" with features {', '.join(unknown)}" if unknown else "")

@@ -20,14 +20,15 @@ import polars as pl
 
 from curate.dedup.against import open_other, pin
 from curate.dedup.band import choose_bands
-from curate.dedup.growth import grow, known
+from curate.dedup.growth import Known, grow, known
 from curate.dedup.guard import guard
 from curate.dedup.index import indexes_of, opened
 from curate.dedup.opinion import Side, opinions, places, said
-from curate.dedup.search import prepared, workers_of
+from curate.dedup.search import Search, prepared, workers_of
 from curate.stage import IndexOutput, Note, Output, Progress, ShardOutput, Stage
 from schemas.config import DedupConfig
 from schemas.dataset import Dataset
+from schemas.errors import CorruptObjectError
 from schemas.manifest import reads_digest
 from schemas.stages import before
 
@@ -49,8 +50,8 @@ def run(dataset: Dataset, config: DedupConfig, progress: Progress) -> Iterator[O
         if other:
             indexes += [opened(other, output) for output in indexes_of(other, None, config, shape, workers)]
         search = prepared(dataset, other, indexes, config, bands=shape[0], workers=workers, progress=progress)
-        grown = grow(search, known(dataset, search)) if _is_growth(dataset, config) else None
-        found = grown or search.run()
+        last = _last(dataset, search)
+        found = (grow(search, last) if last else None) or search.run()
         progress(search.rest)
     guard(dataset.shards, search.judged, found.duplicates, config)
     sides = [Side(dataset.shards)]
@@ -62,6 +63,14 @@ def run(dataset: Dataset, config: DedupConfig, progress: Progress) -> Iterator[O
         yield ShardOutput(shard, opinion)
     yield IndexOutput(pl.DataFrame({"capped": [found.capped]}))
     yield Note(said(found, search.own_rows))
+
+
+def _last(dataset: Dataset, search: Search) -> Known | None:
+    """Give what the last run found, where all that has happened since is that rows were added; None otherwise."""
+    try:
+        return known(dataset, search) if _is_growth(dataset, search.config) else None
+    except CorruptObjectError:  # what the last run wrote is damaged, and is made anew
+        return None
 
 
 def _is_growth(dataset: Dataset, config: DedupConfig) -> bool:

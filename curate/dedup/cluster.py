@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curate.dedup.bucket import NONE, Buckets
-from curate.dedup.compare import FIELDS, RECORD, fill_sets, room_of, similarity
+from curate.dedup.compare import FIELDS, RECORD, fill_sets, similarity
 from curate.dedup.compiled import compiled
 from curate.dedup.letters import letters
 from curate.dedup.scratch import Scratch
@@ -34,15 +34,17 @@ NEAR_MISS = 0.15
 _STEP = 1 << 10
 """Members that are decided before the mapped pages are let go. The system maps many at a time."""
 
+_SHORTEST_RING = 1 << 16
 RING = 1 << 25
 """n-grams that are held for the next comparison, 8 bytes each: 256 MB, room for the sets of about 60,000 long rows."""
 
 
 @dataclass(frozen=True)
 class Rows:
-    """What is compared besides the text, for rows of `texts`: hashes of the whole record and of its tools."""
+    """What is known of the rows of `texts`: how many words they have, hashes of the whole record and of its tools."""
 
     texts: Texts
+    words: NDArray[np.uint32]
     key_hi: NDArray[np.uint64]
     key_lo: NDArray[np.uint64]
     tools: NDArray[np.uint64]
@@ -127,7 +129,7 @@ def _same_record(row, found, touched, row_of, key_hi, key_lo, tools):
 @compiled
 def _walk(
     first, last, how, threshold, floor, ngram, most, fixed, closed, addresses, segment, index, kinds, folds,
-    key_hi, key_lo, tools, row_of, of, starts, filled, slots, counts, touched,
+    n_words, key_hi, key_lo, tools, row_of, of, starts, filled, slots, counts, touched,
     ring, begun, shapes, state, star, alike, missed, miss,
 ):  # fmt: skip
     """Decide members [first, last). The first `fixed` of all stay without a comparison; `closed`: only with them."""
@@ -149,7 +151,7 @@ def _walk(
                 continue
         if found:
             place, r = addresses[segment[row]], np.int64(index[row])
-            room = room_of(place, r)
+            room = np.int64(n_words[row]) + 1
             if room > len(words):
                 words = np.empty(2 * room, np.uint64)
             if 4 * room > tables.shape[1]:
@@ -164,7 +166,7 @@ def _walk(
             sets, shape, begin = ring, shapes[other], begun[other]
             if begin < 0 or begin + capacity < head:  # not made yet, or overwritten
                 place, r = addresses[segment[row_of[other]]], np.int64(index[row_of[other]])
-                room = room_of(place, r)
+                room = np.int64(n_words[row_of[other]]) + 1
                 if room > len(words):
                     words = np.empty(2 * room, np.uint64)
                 if 4 * room > spare.shape[1]:
@@ -196,7 +198,8 @@ def _walk(
 
 @compiled
 def _compare_pairs(
-    how, threshold, ngram, addresses, segment, index, kinds, folds, first, last, x, y, asked, level, alike,
+    how, threshold, ngram, addresses, segment, index, kinds, folds,
+    first, last, x, y, words_x, words_y, asked, level, alike,
 ):  # fmt: skip
     words = np.empty(1 << 12, np.uint64)
     tables, spare = np.zeros((3, 1 << 14), np.uint64), np.zeros((3, 1 << 14), np.uint64)
@@ -211,7 +214,7 @@ def _compare_pairs(
             if side == 0 and row == filled:
                 continue
             place, r = addresses[segment[row]], np.int64(index[row])
-            room = room_of(place, r)
+            room = np.int64(words_x[k] if side == 0 else words_y[k]) + 1
             if room > len(words):
                 words = np.empty(2 * room, np.uint64)
             if 3 * room > len(sets):
@@ -236,15 +239,18 @@ def compare_pairs(
     *,
     x: NDArray[np.int64],
     y: NDArray[np.int64],
+    words: tuple[NDArray[np.uint32], NDArray[np.uint32]],
     asked: NDArray[np.bool_],
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Compare rows x with rows y, pair by pair, where asked. Gives how alike they are, and whether alike enough."""
+    """Compare rows x with rows y, of so many words, pair by pair, where asked. Gives how alike, and whether enough."""
     level, alike = np.zeros(len(x)), np.zeros(len(x), bool)
     place = texts.addresses, texts.segment, texts.index
 
     def work(first: int) -> None:
         part = first, min(first + _STEP, len(x))
-        _compare_pairs(how, config.threshold, config.ngram, *place, *letters(), *part, x, y, asked, level, alike)
+        _compare_pairs(
+            how, config.threshold, config.ngram, *place, *letters(), *part, x, y, *words, asked, level, alike
+        )
 
     for _ in workers.map(work, range(0, len(x), _STEP)):
         texts.let_go()
@@ -278,7 +284,7 @@ def find_stars(
         scratch.empty(buckets.slots, np.int32),
         np.zeros(count, np.uint16),
         np.empty(count, np.int32),
-        np.empty(min(RING, scratch.limit // 32), np.uint64),
+        np.empty(max(_SHORTEST_RING, min(RING, scratch.limit // 32)), np.uint64),
         np.full(count, -1, np.int64),
         np.zeros((count, 6), np.int32),
         state := np.zeros(2, np.int64),
@@ -292,7 +298,16 @@ def find_stars(
         last = min(first + _STEP, count)
         _walk(
             *(first, last, how, threshold, max(0.0, threshold - NEAR_MISS), ngram, MOST_CANDIDATES, fixed, closed),
-            *(texts.addresses, texts.segment, texts.index, *letters(), rows.key_hi, rows.key_lo, rows.tools),
+            *(
+                texts.addresses,
+                texts.segment,
+                texts.index,
+                *letters(),
+                rows.words,
+                rows.key_hi,
+                rows.key_lo,
+                rows.tools,
+            ),
             *(row_of, buckets.of, buckets.starts, *work),
         )
         texts.let_go()

@@ -17,7 +17,7 @@ How two rows are compared depends on what is looked for; the similarity is that 
 import numpy as np
 
 from curate.dedup.compiled import compiled
-from curate.dedup.words import ASSISTANT, MATERIAL, USER, has_material, read_row, roll, row_bytes
+from curate.dedup.words import ASSISTANT, MATERIAL, USER, has_material, read_row, roll
 
 FIELDS, RECORD, PROMPT, ANSWER = range(4)
 
@@ -52,14 +52,12 @@ def _fill(words, start, stop, ngram, table, out, at, shape, part):
 
 
 @compiled
-def room_of(place, r):
-    """Give the words for which a row needs room: in `words` once, in `out` three times, in each table four times."""
-    return row_bytes(place, r) + 16
-
-
-@compiled
 def fill_sets(how, ngram, place, r, kinds, folds, words, tables, out, at, shape):
-    """Write a row's sets to `out`, one after the other from `at` on, and to the three tables; fill in its shape."""
+    """Write a row's sets to `out`, one after the other from `at` on, and to the three tables; fill in its shape.
+
+    For a row of so many words there is room for as many in `words`, three times as many in `out`, and four times as
+    many in each table.
+    """
     shape[1], shape[2] = SAME, SAME
     if how == ANSWER:
         w, _ = read_row(place, r, ASSISTANT, kinds, folds, words, 0)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import cache
 from hashlib import blake2b
 from pathlib import Path
+from shutil import rmtree
 from typing import Any, Literal
 
 from numba import njit
@@ -16,8 +17,9 @@ from numba.core import config
 
 _CONFIG: Any = config
 _HERE = Path(__file__).parent
-_SOURCES = (*sorted(_HERE.glob("*.py")), _HERE.parents[1] / "schemas" / "record.py")
-"""record.py holds the names of the roles."""
+_NAMES = ("letters", "words", "sketch", "compare", "cluster", "growth")
+_SOURCES = (*(_HERE / f"{name}.py" for name in _NAMES), _HERE.parents[1] / "schemas" / "record.py")
+"""The files whose functions are compiled, and what they take from others: record.py holds the names of the roles."""
 
 
 @cache
@@ -28,6 +30,9 @@ def cache_folder() -> Path | None:
     for base in (_HERE / "__pycache__", own):
         folder = base / f"compiled-{digest}"
         try:
+            for old in base.glob("compiled-*"):
+                if old != folder:
+                    rmtree(old, ignore_errors=True)
             folder.mkdir(parents=True, exist_ok=True)
         except OSError:
             continue

@@ -213,7 +213,10 @@ class _Relation:
         exact = same["key_hi"] & same["key_lo"] & same["tools"] & (self.how in (FIELDS, RECORD))
         asked = same["tools"] & ~exact
         search = self.search
-        level, alike = compare_pairs(self.how, search.config, search.texts, search.workers, x=x, y=y, asked=asked)
+        words = search.take("words", x), search.take("words", y)
+        level, alike = compare_pairs(
+            self.how, search.config, search.texts, search.workers, x=x, y=y, words=words, asked=asked
+        )
         return _Pairs(x, y, np.where(exact, 1.0, level), alike | exact, exact)
 
 

@@ -32,10 +32,11 @@ FACTS = pl.Schema(
         "key_lo": pl.UInt64,
         "tools": pl.UInt64,
         "answer_chars": pl.UInt32,
-        "answer_words": pl.UInt32,
+        "words": pl.UInt32,
     }
 )
-"""The 32 hex digits of the id as two halves; hashes of the whole record and of its tools; the length of the answer."""
+"""The 32 hex digits of the id as two halves; hashes of the whole record and of its tools; characters of the answer,
+words of the record."""
 
 
 def band_name(part: int, band: int) -> str:
@@ -102,7 +103,7 @@ def make_index(
         key_lo=made.key_lo,
         tools=_tools(frame["tools"]),
         answer_chars=made.answer_chars,
-        answer_words=made.answer_words,
+        words=made.words,
     ).with_columns(**{name: pl.Series(values) for name, values in bands.items()})
 
 

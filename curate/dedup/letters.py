@@ -12,32 +12,35 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-SPACE, LETTER, SYMBOL, ALONE, IGNORED = range(5)
+SPACE, LETTER, SYMBOL, ALONE, IGNORED, _DIGIT = range(6)
 
 _LIMIT = 0x33480
 """All scripts lie below (up to the end of CJK extension J, Unicode 17); what lies above counts as a symbol."""
 
 _ALONE = (
-    (0x0E01, 0x0E4E),  # Thai (its digits and punctuation come after)
-    (0x0E81, 0x0ECE),  # Lao
-    (0x0F40, 0x0FBC),  # Tibetan
-    (0x1000, 0x103F),  # Myanmar
-    (0x1780, 0x17D3),  # Khmer
-    (0x1950, 0x19DF),  # Tai Le, New Tai Lue
-    (0x1A20, 0x1AAD),  # Tai Tham
+    (0x0E01, 0x0E4E),  # Thai
+    (0x0E81, 0x0EDF),  # Lao
+    (0x0F00, 0x0FC6),  # Tibetan
+    (0x1000, 0x109D),  # Myanmar
+    (0x1780, 0x17DD),  # Khmer
+    (0x1950, 0x19C9),  # Tai Le, New Tai Lue
+    (0x1A20, 0x1AA7),  # Tai Tham
     (0x3005, 0x3007),  # ideographic iteration mark and zero
+    (0x302A, 0x302D),  # their tone marks
     (0x3041, 0x30FF),  # Hiragana, Katakana
     (0x31F0, 0x31FF),  # Katakana extensions
     (0x3400, 0x4DBF),  # CJK extension A
     (0x4E00, 0x9FFF),  # CJK
     (0xA000, 0xA48C),  # Yi
+    (0xA9E0, 0xA9FE),  # Myanmar extension B
     (0xAA60, 0xAADF),  # Myanmar extension A, Tai Viet
     (0xF900, 0xFAFF),  # CJK compatibility
     (0xFF66, 0xFF9F),  # half-width Katakana
-    (0x1B000, 0x1B16F),  # Kana extensions
+    (0x1AFF0, 0x1B16F),  # Kana extensions
     (0x20000, _LIMIT - 1),  # CJK extensions
 )
-"""Scripts without spaces between words: Unicode's line breaking classes ID and SA (UAX #14)."""
+"""Scripts without spaces between words: Unicode's line breaking classes ID and SA (UAX #14). Their digits form numbers
+as everywhere."""
 
 
 class Letters(NamedTuple):
@@ -63,6 +66,7 @@ def letters() -> Letters:
         block = kinds[first : last + 1]
         block[block == LETTER] = ALONE
     kinds[0x3400:0x4DC0] = kinds[0x4E00:0xA000] = kinds[0x20000:] = ALONE
+    kinds[kinds == _DIGIT] = LETTER
     return Letters(kinds, folds)
 
 
@@ -75,4 +79,6 @@ def _kind(char: str) -> int:
         return IGNORED
     if category[0] == "Z" or category == "Cc":
         return SPACE
+    if category[0] == "N" and char != "\u3007":  # the ideographic zero is written like a character
+        return _DIGIT
     return LETTER if category[0] in "LMN" or category == "Cn" else SYMBOL

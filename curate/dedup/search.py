@@ -125,8 +125,8 @@ class Search:
 
     @cached_property
     def _rows(self) -> Rows:
-        columns = [column_of(self.indexes, name) for name in ("key_hi", "key_lo", "tools")]
-        return Rows(self.texts, columns[0], columns[1], columns[2])
+        columns = [column_of(self.indexes, name) for name in ("words", "key_hi", "key_lo", "tools")]
+        return Rows(self.texts, columns[0], columns[1], columns[2], columns[3])
 
     @property
     def judged(self) -> list[int]:

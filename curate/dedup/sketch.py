@@ -64,7 +64,6 @@ class Sketches:
     key_hi: NDArray[np.uint64]
     key_lo: NDArray[np.uint64]
     words: NDArray[np.uint32]
-    answer_words: NDArray[np.uint32]
     answer_chars: NDArray[np.uint32]
 
     @classmethod
@@ -74,7 +73,6 @@ class Sketches:
             np.zeros((len(PARTS) * bands, rows), np.uint32),
             np.zeros(rows, np.uint64),
             np.zeros(rows, np.uint64),
-            np.zeros(rows, np.uint32),
             np.zeros(rows, np.uint32),
             np.zeros(rows, np.uint32),
         )
@@ -121,7 +119,7 @@ def _band(minima, bands, band_rows, column, i, out):
 @compiled
 def _sketch_rows(
     addresses, segment, index, first, last, ngram, a, b, bands, band_rows, whole, kinds, folds,
-    out, key_hi, key_lo, n_words, answer_words, answer_chars, at,
+    out, key_hi, key_lo, n_words, answer_chars, at,
 ):  # fmt: skip
     """Sketch rows [first, last) into the columns from `at` on."""
     words = np.empty(1 << 12, np.uint64)
@@ -136,7 +134,7 @@ def _sketch_rows(
         w, chars = read_row(place, r, ASSISTANT, kinds, folds, words, p)
         key_hi[i] = fold(words, 0, p, 1) ^ (fold(words, p, w, 2) * _BANDS)
         key_lo[i] = fold(words, 0, p, 3) ^ (fold(words, p, w, 4) * _BANDS)
-        n_words[i], answer_words[i], answer_chars[i] = w, w - p, chars
+        n_words[i], answer_chars[i] = w, chars
         if w == 0:
             continue
         start, material = 0, has_material(place, r)
@@ -194,7 +192,7 @@ def sketch(
     """Sketch rows [first, last). `shape` is (bands, rows per band)."""
     bands, band_rows = shape
     made = Sketches.empty(last - first, bands)
-    columns = made.bands, made.key_hi, made.key_lo, made.words, made.answer_words, made.answer_chars
+    columns = made.bands, made.key_hi, made.key_lo, made.words, made.answer_chars
     place = texts.addresses, texts.segment, texts.index
     a, b = permutations(config.num_perm, config.seed)
     tables, whole = letters(), config.compare == "record"

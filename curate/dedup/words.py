@@ -16,7 +16,7 @@ from numba.extending import intrinsic
 from numba.np import numpy_support
 
 from curate.dedup.compiled import compiled, inlined
-from curate.dedup.letters import ALONE, IGNORED, LETTER, SPACE
+from curate.dedup.letters import ALONE, IGNORED, LETTER, SPACE, SYMBOL
 from schemas.record import ROLE_NAMES
 
 TURNS, ROLES, ROLE_BYTES, CONTENT, CONTENT_BYTES, CALLS, CALL_BYTES, CONTEXT, CONTEXT_BYTES = range(9)
@@ -87,7 +87,8 @@ def _cut(data, start, stop, kinds, folds, words, count):
                 | (np.uint32(data[p + 3]) & np.uint32(0x3F))
             )
             p += 4
-        kind = kinds[point] if point < limit else 2
+        # beyond the tables, tags and variation selectors are not to be seen
+        kind = kinds[point] if point < limit else np.uint8(IGNORED if point >> np.uint32(12) == 0xE0 else SYMBOL)
         if kind == LETTER:
             word = (word ^ np.uint64(folds[point])) * _PRIME
             if run_length:

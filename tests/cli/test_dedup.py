@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.conftest import Said, Sft
+from tests.cli.conftest import ROOT, Said, Sft
 
 WORDS = [f"word{i}" for i in range(60)]
 
@@ -150,6 +150,19 @@ def test_preview_compares_with_another_dataset_and_names_it(mix: Sft, tmp_path: 
     assert said.startswith("mix@1 against eval@1: what dedup would leave out")
     assert "stays  e of eval@1  e.json:1" in said
     assert "overlap:exact" in said
+
+
+def test_the_page_tells_the_recall_that_the_search_has(mix: Sft) -> None:
+    page = (ROOT / "docs/dedup.md").read_text()
+    for threshold in ("0.7", "0.8", "0.9", "0.95"):
+        seen = mix("curate", "dedup", "mix", "--preview", "--threshold", threshold)
+        line = next(
+            line.split("|") for line in page.splitlines() if line.replace("*", "").startswith(f"| {threshold} |")
+        )
+        bands, hashes = line[2].split("×")
+        assert f"{bands.strip()} bands of {hashes.strip()} hashes" in seen.out
+        found = next(line.split() for line in seen.out.splitlines() if line.startswith(" found"))
+        assert [cell.strip() for cell in line[3:-1]] == found[1:]
 
 
 # the differences that are shown ---------------------------------------------------------------------------------------

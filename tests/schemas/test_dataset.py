@@ -161,6 +161,14 @@ def test_a_manifest_from_the_future_is_refused_with_a_clear_line(tmp_path: Path)
         read_manifest(path)
 
 
+def test_rows_of_another_schema_version_are_refused_with_a_clear_line(tmp_path: Path) -> None:
+    dataset_of(tmp_path, {"s": ROWS})
+    path = tmp_path / "datasets/d/versions/000001.json"
+    path.write_text(path.read_text().replace('"schema_version": 1', '"schema_version": 2'))
+    with pytest.raises(StoreError, match=r"schema version 2.*schema version 1"):
+        read_manifest(path)
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 3}', "\x00"])
 def test_a_file_that_is_no_manifest_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "m.json"

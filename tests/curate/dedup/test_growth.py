@@ -14,7 +14,7 @@ from curate.dedup import STAGE, growth
 from curate.store import Store
 from schemas.config import DedupConfig
 from schemas.dataset import Dataset
-from tests.curate.conftest import chat, make_dataset, run_on, view, with_stage
+from tests.curate.conftest import chat, make_dataset, run_on, view
 
 Row = dict[str, Any]
 SAID = ("id", "verdict_dedup", "detail_dedup", "duplicate_of", "jaccard", "cluster_id", "conflict_id", "answer_id")
@@ -58,13 +58,13 @@ def with_stage_of(dataset: Dataset, old: Dataset) -> Dataset:
     st.integers(1, 60),
     st.integers(1, 12),
     st.sampled_from([0.5, 0.7, 0.8, 1.0]),
-    st.sampled_from(["a", "z"]),
-    st.sampled_from(["fields", "record"]),
+    st.tuples(st.sampled_from(["a", "z"]), st.sampled_from(["fields", "record"])),
 )
 def test_added_rows_are_decided_as_if_they_had_always_been_there(
-    draw: random.Random, first: int, later: int, threshold: float, name: str, compare: str
+    draw: random.Random, first: int, later: int, threshold: float, named: tuple[str, str]
 ) -> None:
-    config = DedupConfig(threshold=threshold, ngram=2, compare=compare, guard_rows=10**6)  # pyright: ignore[reportArgumentType] # a literal
+    name, compare = named
+    config = DedupConfig.model_validate({"threshold": threshold, "ngram": 2, "compare": compare, "guard_rows": 10**6})
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(growth, "MOST_TOUCHED", 1.0)
         one, whole = grown(Store(Path(folder)), variants(draw, first + later), first, config, name=name)
