@@ -110,9 +110,7 @@ def run_stage(
     config = stage.pin(dataset, config)
     reads = reads_digest(dataset.manifest.files, stage.name, earlier)
     settings = config.model_dump(mode="json")
-    given = {
-        name: getattr(config, name) for name in type(config).model_fields
-    }  # guards too
+    given = {name: getattr(config, name) for name in type(config).model_fields}  # guards too
     past = _own_past(dataset, stage.name) if stage.remembers else []
     key = digest([stage.name, stage.version, given, reads, past])
     if not fresh and (known := _recall(store, key)):

@@ -350,7 +350,9 @@ def _role(turn: Turn) -> str:
 
 
 def _words(text: str) -> NDArray[np.uint64]:
-    place = texts_in_memory(pl.Series([text])).addresses[0]
+    texts = texts_in_memory(pl.Series([text]))  # held: its buffers are read by address
+    place = texts.addresses[0]
     words = np.empty(row_bytes(place, 0) + 1, np.uint64)
     count, _ = read_row(place, 0, USER, *letters(), words, 0)
+    del texts
     return words[:count]

@@ -87,13 +87,33 @@ def _finalise(h):
     return h ^ (h >> _16)
 
 
+@inlined
+def _hash(words, at, n):
+    """Give the hash of an n-gram as the permutations take it: 32 bits, finalised."""
+    return _finalise(np.uint32(roll(words, at, n) & np.uint64(0xFFFFFFFF)))
+
+
+@inlined
+def _permuted(a, b, h):
+    return np.uint32(np.uint32(a * h) + b)
+
+
 @compiled
 def _minima(words, start, stop, n, a, b, minima):
-    """Lower the minima by the n-grams that begin in [start, stop)."""
-    for at in range(start, stop):
-        h = _finalise(np.uint32(roll(words, at, n) & np.uint64(0xFFFFFFFF)))
-        for k in range(len(a)):
-            minima[k] = min(minima[k], np.uint32(np.uint32(a[k] * h) + b[k]))
+    """Lower the minima by the n-grams that begin in [start, stop), four at a time: each is fetched less often."""
+    at = start
+    while at + 4 <= stop:
+        h, i, j, k = _hash(words, at, n), _hash(words, at + 1, n), _hash(words, at + 2, n), _hash(words, at + 3, n)
+        for p in range(len(a)):
+            low = min(_permuted(a[p], b[p], h), _permuted(a[p], b[p], i))
+            other = min(_permuted(a[p], b[p], j), _permuted(a[p], b[p], k))
+            minima[p] = min(minima[p], min(low, other))  # noqa: PLW3301 # flat, it is not compiled to vector code
+        at += 4
+    while at < stop:
+        h = _hash(words, at, n)
+        for p in range(len(a)):
+            minima[p] = min(minima[p], _permuted(a[p], b[p], h))
+        at += 1
 
 
 @compiled
@@ -132,8 +152,7 @@ def _sketch_rows(
             words = np.empty(2 * room, np.uint64)
         p, _ = read_row(place, r, USER | MATERIAL, kinds, folds, words, 0)
         w, chars = read_row(place, r, ASSISTANT, kinds, folds, words, p)
-        key_hi[i] = fold(words, 0, p, 1) ^ (fold(words, p, w, 2) * _BANDS)
-        key_lo[i] = fold(words, 0, p, 3) ^ (fold(words, p, w, 4) * _BANDS)
+        key_hi[i], key_lo[i] = fold(words, p, w)
         n_words[i], answer_chars[i] = w, chars
         if w == 0:
             continue
@@ -148,7 +167,8 @@ def _sketch_rows(
         else:
             asked = p
         _sketch(words, start, asked, ngram, a, b, prompt)
-        _sketch(words, asked, end, ngram, a, b, answer)
+        if end > asked:
+            _sketch(words, asked, end, ngram, a, b, answer)
         if whole and material:
             _sketch(words, 0, w, ngram, a, b, both)
         elif asked == end:

@@ -241,10 +241,12 @@ def roll(words, at, n):
 
 
 @compiled
-def fold(words, start, stop, seed):
-    """Hash a sequence of words to 64 bits."""
-    h = np.uint64(seed) + np.uint64(stop - start) * _GOLDEN
-    for k in range(start, stop):
-        h = (h ^ words[k]) * _MIX1
-        h ^= h >> _32
-    return mix(h)
+def fold(words, middle, stop):
+    """Hash a record of two parts, the words [0, middle) and [middle, stop), to two times 64 bits."""
+    high, low = np.uint64(middle) + _GOLDEN, np.uint64(stop) + _PRIME
+    for k in range(stop):
+        high = (high ^ words[k]) * _MIX1
+        low = (low ^ words[k]) * _MIX2
+        high ^= high >> _32
+        low ^= low >> _33
+    return mix(high + np.uint64(middle) * _MIX2), mix(low ^ np.uint64(middle) * _GOLDEN)
