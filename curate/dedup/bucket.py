@@ -4,6 +4,9 @@ Rows go by rank, their place in the order of preference. Most rows share a band 
 those alone that do.
 """
 
+# pyright: reportMissingParameterType=false, reportUnknownParameterType=false
+# compiled functions take the types of their arguments at the call; those that Python code calls are typed.
+
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -11,10 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from curate.dedup.compiled import compiled
 from curate.dedup.scratch import Scratch
 
 _32 = np.uint64(32)
 _LOW = np.uint64(0xFFFFFFFF)
+_BITS_PER_ROW = 16
+"""Of a bitmap: about one in 16 hashes passes without an equal one."""
 NONE = -1
 
 
@@ -37,17 +43,55 @@ def shared(hashes: NDArray[np.uint32]) -> tuple[NDArray[np.uint32], NDArray[np.u
 
     `hashes`: by rank, 0 for none.
     """
-    keys = hashes.astype(np.uint64) << _32
-    keys |= np.arange(len(hashes), dtype=np.uint64)
-    keys = keys[hashes != 0]
+    keys = _keys(hashes)
     keys.sort()
-    high = keys >> _32
-    first = np.ones(len(keys), bool)
-    first[1:] = high[1:] != high[:-1]
-    alone = first.copy()
-    alone[:-1] &= first[1:]
-    sizes = np.diff(np.flatnonzero(first), append=len(keys))
-    return (keys[~alone] & _LOW).astype(np.uint32), sizes[sizes > 1].astype(np.uint32)
+    return _runs(keys)
+
+
+@compiled
+def _keys(hashes):
+    """Put each hash before its rank, so that sorting brings equal ones together and keeps the ranks in order.
+
+    Most hashes occur once: two bitmaps, seen and seen again, leave nearly all of those out before anything is sorted.
+    """
+    bits = 1 << 16
+    while bits < _BITS_PER_ROW * len(hashes):
+        bits *= 2
+    mask = np.uint32(bits - 1)
+    once, again = np.zeros(bits // 8, np.uint8), np.zeros(bits // 8, np.uint8)
+    repeated = 0
+    for rank in range(len(hashes)):
+        bit = hashes[rank] & mask
+        place, flag = bit >> np.uint32(3), np.uint8(1 << (bit & np.uint32(7)))
+        repeated += once[place] & flag != 0
+        again[place] |= once[place] & flag
+        once[place] |= flag
+    keys = np.empty(len(hashes) if repeated else 0, np.uint64)
+    count = 0
+    for rank in range(len(keys)):
+        bit = hashes[rank] & mask
+        if hashes[rank] and again[bit >> np.uint32(3)] >> np.uint8(bit & np.uint32(7)) & 1:
+            keys[count] = np.uint64(hashes[rank]) << _32 | np.uint64(rank)
+            count += 1
+    return keys[:count].copy()
+
+
+@compiled
+def _runs(keys):
+    """Give the ranks that share their hash with a neighbour, and the lengths of the runs."""
+    ranks, sizes = np.empty(len(keys), np.uint32), np.empty(len(keys) // 2 + 1, np.uint32)
+    members = runs = start = 0
+    for at in range(1, len(keys) + 1):
+        if at < len(keys) and keys[at] >> _32 == keys[start] >> _32:
+            continue
+        if at - start > 1:
+            for k in range(start, at):
+                ranks[members] = np.uint32(keys[k] & _LOW)
+                members += 1
+            sizes[runs] = at - start
+            runs += 1
+        start = at
+    return ranks[:members].copy(), sizes[:runs].copy()
 
 
 def find_buckets(

@@ -17,7 +17,7 @@ from numba.core import config
 
 _CONFIG: Any = config
 _HERE = Path(__file__).parent
-_NAMES = ("letters", "words", "sketch", "compare", "cluster", "growth")
+_NAMES = ("letters", "words", "sketch", "compare", "bucket", "cluster", "growth")
 _SOURCES = (*(_HERE / f"{name}.py" for name in _NAMES), _HERE.parents[1] / "schemas" / "record.py")
 """The files whose functions are compiled, and what they take from others: record.py holds the names of the roles."""
 

@@ -87,7 +87,7 @@ def make_index(
     Reads: id, messages, context, tools. Adds: the columns of FACTS, and one for each band of each part (uint32).
     """
     texts = texts_of([(shard, stage)])
-    made = sketch(texts, 0, shard.rows, config, shape, workers)
+    made = sketch(texts, range(shard.rows), config, shape, workers)
     texts.let_go()
     frame = pl.scan_ipc(shard.text).select("id", "tools").collect()
     half = [pl.col("id").str.slice(at, 16).str.to_integer(base=16, dtype=pl.UInt64) for at in (0, 16)]

@@ -3,6 +3,7 @@
 from functools import partial
 from pathlib import Path
 from tempfile import gettempdir
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -18,8 +19,8 @@ from curate.dedup.texts import texts_in_memory
 from schemas.config import DedupConfig
 
 
-def near_duplicates(texts: pl.Series, config: DedupConfig, *, firsts: int | None = None) -> pl.DataFrame:
-    """Find the texts that say what an earlier one says.
+def near_duplicates(texts: Any, config: DedupConfig, *, firsts: int | None = None) -> pl.DataFrame:
+    """Find the texts, a polars Series or an Arrow array of large strings, that say what an earlier one says.
 
     Adds: row, duplicate_of (places in `texts`), jaccard; one line for each text that is left out, in order. With
     `firsts`, only the first so many are compared with, and all of them stay: every later text finds the likest of them.
@@ -28,7 +29,7 @@ def near_duplicates(texts: pl.Series, config: DedupConfig, *, firsts: int | None
     places = texts_in_memory(texts)
     scratch = Scratch(int(config.memory * 1e9), Path(gettempdir()))
     with workers_of() as workers:
-        made = sketch(places, 0, len(texts), config, shape, workers)
+        made = sketch(places, range(len(texts)), config, shape, workers, parts=1)
         whole = np.maximum(made.key_hi >> np.uint64(32), np.uint64(1)).astype(np.uint32)
         columns = [partial(made.bands.__getitem__, band) for band in range(shape[0])]
         buckets = find_buckets([*columns, lambda: whole], len(texts), scratch, workers)

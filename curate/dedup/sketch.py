@@ -67,10 +67,10 @@ class Sketches:
     answer_chars: NDArray[np.uint32]
 
     @classmethod
-    def empty(cls, rows: int, bands: int) -> "Sketches":
+    def empty(cls, rows: int, bands: int, parts: int) -> "Sketches":
         """Make room for the sketches of rows."""
         return cls(
-            np.zeros((len(PARTS) * bands, rows), np.uint32),
+            np.zeros((parts * bands, rows), np.uint32),
             np.zeros(rows, np.uint64),
             np.zeros(rows, np.uint64),
             np.zeros(rows, np.uint32),
@@ -179,9 +179,9 @@ def _sketch_rows(
         else:
             _sketch(words, start, end, ngram, a, b, both)
         _band(both, bands, band_rows, 0, i, out)
-        if asked > start:
+        if len(out) > bands and asked > start:
             _band(prompt, bands, band_rows, bands, i, out)
-        if end - asked >= ngram:  # shorter ones ("Yes") are the same for no reason worth a report
+        if len(out) > bands and end - asked >= ngram:  # shorter ones ("Yes") are the same for no reason worth a report
             _band(answer, bands, band_rows, 2 * bands, i, out)
 
 
@@ -207,11 +207,18 @@ def signatures(texts: Texts, config: DedupConfig) -> NDArray[np.uint32]:
 
 
 def sketch(
-    texts: Texts, first: int, last: int, config: DedupConfig, shape: tuple[int, int], workers: Executor
+    texts: Texts,
+    rows: range,
+    config: DedupConfig,
+    shape: tuple[int, int],
+    workers: Executor,
+    *,
+    parts: int = len(PARTS),
 ) -> Sketches:
-    """Sketch rows [first, last). `shape` is (bands, rows per band)."""
+    """Sketch rows. `shape` is (bands, rows per band), `parts` is 1 for the first one alone."""
+    first, last = rows.start, rows.stop
     bands, band_rows = shape
-    made = Sketches.empty(last - first, bands)
+    made = Sketches.empty(last - first, bands, parts)
     columns = made.bands, made.key_hi, made.key_lo, made.words, made.answer_chars
     place = texts.addresses, texts.segment, texts.index
     a, b = permutations(config.num_perm, config.seed)

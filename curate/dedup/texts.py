@@ -71,14 +71,13 @@ def map_object(path: Path) -> tuple[mmap.mmap, Any]:
     return mapped, pa.ipc.open_file(pa.py_buffer(mapped)).get_batch(0)
 
 
-def segment_of(texts: pl.Series) -> Segment:
-    """Give plain texts as rows that hold one question each and nothing else."""
-    content = texts.fill_null("").rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
-    rows = len(content)
-    turns = pa.py_buffer(np.arange(rows + 1, dtype=np.int64))
-    roles = pa.py_buffer(np.arange(rows + 1, dtype=np.int64) * len("user"))
-    users = pa.LargeStringArray.from_buffers(rows, roles, pa.py_buffer(b"user" * rows))
-    return Segment(turns, {ROLES: users, CONTENT: content})
+def segment_of(texts: Any) -> Segment:
+    """Give an Arrow array of plain texts as rows that hold one text each, of nobody in particular."""
+    turns = pa.py_buffer(np.arange(len(texts) + 1, dtype=np.int64))
+    nobody = pa.LargeStringArray.from_buffers(
+        len(texts), pa.py_buffer(np.zeros(len(texts) + 1, np.int64)), pa.py_buffer(b"")
+    )
+    return Segment(turns, {ROLES: nobody, CONTENT: texts})
 
 
 @dataclass(frozen=True)
@@ -117,10 +116,13 @@ def texts_of(shards: Iterable[tuple[Shard, str | None]]) -> Texts:
     return _texts(segments, numbers, places)
 
 
-def texts_in_memory(texts: pl.Series) -> Texts:
-    """Give plain texts, row by row."""
-    segment = segment_of(texts)
-    return _texts([segment], [np.zeros(len(texts), np.uint16)], [np.arange(len(texts), dtype=np.uint32)])
+def texts_in_memory(texts: Any) -> Texts:
+    """Give plain texts, row by row: a polars Series, or an Arrow array of large strings, which is not copied."""
+    if isinstance(texts, pl.Series):
+        texts = texts.fill_null("").to_arrow(compat_level=pl.CompatLevel.oldest())
+    chunks = texts.chunks if isinstance(texts, pa.ChunkedArray) else [texts]
+    numbers = [np.full(len(chunk), i, np.uint16) for i, chunk in enumerate(chunks)]
+    return _texts([segment_of(c) for c in chunks], numbers, [np.arange(len(c), dtype=np.uint32) for c in chunks])
 
 
 def _texts(segments: Sequence[Segment], numbers: list[Any], places: list[Any]) -> Texts:

@@ -31,7 +31,7 @@ TEXTS = st.lists(UNICODE | MIXED, min_size=1, max_size=5)
 def sketched(texts: list[str], *, ngram: int = 5, threads: int = 1) -> Sketches:
     config = DedupConfig(ngram=ngram)
     with ThreadPoolExecutor(threads) as workers:
-        return sketch(texts_in_memory(pl.Series(texts, dtype=pl.String)), 0, len(texts), config, (21, 6), workers)
+        return sketch(texts_in_memory(pl.Series(texts, dtype=pl.String)), range(len(texts)), config, (21, 6), workers)
 
 
 @pytest.mark.parametrize(
