@@ -13,6 +13,7 @@ The same walk finds duplicates, conflicts and equal answers; what counts as alik
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
+from threading import Event, Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,9 @@ NEAR_MISS = 0.15
 
 _STEP = 1 << 10
 """Members that are decided before the mapped pages are let go. The system maps many at a time."""
+
+LANES = 2
+"""Into how many parts the work is cut, whatever the number of threads: more need more memory."""
 
 _SHORTEST_RING = 1 << 16
 RING = 1 << 25
@@ -128,18 +132,18 @@ def _same_record(row, found, touched, row_of, key_hi, key_lo, tools):
 
 @compiled
 def _walk(
-    first, last, how, threshold, floor, ngram, most, fixed, closed, addresses, segment, index, kinds, folds,
+    members, how, threshold, floor, ngram, most, fixed, closed, addresses, segment, index, kinds, folds,
     n_words, key_hi, key_lo, tools, row_of, of, starts, filled, slots, counts, touched,
     ring, begun, shapes, state, star, alike, missed, miss,
 ):  # fmt: skip
-    """Decide members [first, last). The first `fixed` of all stay without a comparison; `closed`: only with them."""
+    """Decide some members, in order. The first `fixed` of all stay without a comparison; `closed`: only with them."""
     bands, capacity = of.shape[1], len(ring)
     head = state[0]  # positions in the ring count on; what begins more than a round behind is overwritten
     words = np.empty(1 << 12, np.uint64)
     tables, spare = np.zeros((3, 1 << 14), np.uint64), np.zeros((3, 1 << 14), np.uint64)
     own, big = np.empty(1 << 14, np.uint64), np.empty(1, np.uint64)
     mine, big_shape = np.zeros(6, np.int32), np.zeros(6, np.int32)
-    for m in range(first, last):
+    for m in members:
         row = row_of[m]
         found = _candidates(m, of, starts, filled, slots, counts, touched) if m >= fixed else 0
         state[1] += found > most
@@ -257,14 +261,52 @@ def compare_pairs(
     return level, alike
 
 
+@compiled
+def _lanes(of, buckets, count):
+    """Deal the members to lanes, so that no two of different lanes share a bucket, even by way of others.
+
+    What hangs together goes to one lane, whichever has the fewest members so far.
+    """
+    members = of.shape[0]
+    parent, last = np.arange(members), np.full(buckets, NONE, np.int64)
+    for m in range(members):
+        for band in range(of.shape[1]):
+            bucket = of[m, band]
+            if bucket == NONE:
+                continue
+            if last[bucket] != NONE:
+                one, other = m, last[bucket]
+                while parent[one] != one:
+                    parent[one] = parent[parent[one]]
+                    one = parent[one]
+                while parent[other] != other:
+                    parent[other] = parent[parent[other]]
+                    other = parent[other]
+                parent[max(one, other)] = min(one, other)
+            last[bucket] = m
+    size = np.zeros(members, np.int64)
+    for m in range(members):
+        while parent[parent[m]] != parent[m]:
+            parent[m] = parent[parent[m]]
+        size[parent[m]] += 1
+    lane, held = np.zeros(members, np.uint8), np.zeros(count, np.int64)
+    for m in range(members):
+        if parent[m] == m:
+            lane[m] = np.argmin(held)
+            held[lane[m]] += size[m]
+        else:
+            lane[m] = lane[parent[m]]  # the smallest member of what hangs together came before
+    return lane
+
+
 def find_stars(
     how: int,
-    threshold: float,
-    ngram: int,
+    config: DedupConfig,
     rows: Rows,
     row_of: NDArray[np.uint32],
     buckets: Buckets,
     scratch: Scratch,
+    workers: Executor,
     *,
     fixed: int = 0,
     closed: bool = False,
@@ -275,41 +317,37 @@ def find_stars(
     `row_of`: the row of each member. The first `fixed` members stay in any case; if `closed`, the others are compared
     with those alone.
     """
-    count = len(row_of)
+    count, threshold = len(row_of), config.threshold
     stars = Stars(
         np.full(count, NONE, np.int32), np.ones(count), np.full(count, NONE, np.int32), np.zeros(count, np.float32), 0
     )
-    work = (
-        np.zeros(len(buckets.starts), np.int32),
-        scratch.empty(buckets.slots, np.int32),
-        np.zeros(count, np.uint16),
-        np.empty(count, np.int32),
-        np.empty(max(_SHORTEST_RING, min(RING, scratch.limit // 32)), np.uint64),
-        np.full(count, -1, np.int64),
-        np.zeros((count, 6), np.int32),
-        state := np.zeros(2, np.int64),
-        stars.star,
-        stars.similarity,
-        stars.missed,
-        stars.miss,
-    )
+    settings = how, threshold, max(0.0, threshold - NEAR_MISS), config.ngram, MOST_CANDIDATES, fixed, closed
     texts = rows.texts
-    for first in range(0, count, _STEP):
-        last = min(first + _STEP, count)
-        _walk(
-            *(first, last, how, threshold, max(0.0, threshold - NEAR_MISS), ngram, MOST_CANDIDATES, fixed, closed),
-            *(
-                texts.addresses,
-                texts.segment,
-                texts.index,
-                *letters(),
-                rows.words,
-                rows.key_hi,
-                rows.key_lo,
-                rows.tools,
-            ),
-            *(row_of, buckets.of, buckets.starts, *work),
-        )
-        texts.let_go()
-        progress(last - first)
-    return replace(stars, capped=int(state[1]))
+    place = texts.addresses, texts.segment, texts.index, *letters()
+    facts = rows.words, rows.key_hi, rows.key_lo, rows.tools, row_of, buckets.of, buckets.starts
+    held = np.zeros(len(buckets.starts), np.int32), scratch.empty(buckets.slots, np.int32), np.zeros(count, np.uint16)
+    made = np.full(count, -1, np.int64), np.zeros((count, 6), np.int32)
+    said = stars.star, stars.similarity, stars.missed, stars.miss
+    lane_of = _lanes(buckets.of, len(buckets.starts), LANES)
+    ring = max(_SHORTEST_RING, min(RING, scratch.limit // 32) // LANES)
+    reported, stopped = Lock(), Event()
+
+    def walk(lane: int) -> int:
+        """Decide the members of a lane: no other lane reads or writes what is theirs. Gives the rows capped."""
+        members = np.flatnonzero(lane_of == lane)
+        own = np.empty(len(members), np.int32), np.empty(ring, np.uint64)
+        state = np.zeros(2, np.int64)
+        for first in range(0, len(members), _STEP):
+            if stopped.is_set():
+                break
+            part = members[first : first + _STEP]
+            _walk(part, *settings, *place, *facts, *held, own[0], own[1], *made, state, *said)
+            texts.let_go()
+            with reported:
+                progress(len(part))
+        return int(state[1])
+
+    try:
+        return replace(stars, capped=sum(workers.map(walk, range(LANES))))
+    finally:
+        stopped.set()  # Ctrl-C does not wait for the lanes

@@ -33,19 +33,10 @@ def near_duplicates(texts: Any, config: DedupConfig, *, firsts: int | None = Non
         whole = np.maximum(made.key_hi >> np.uint64(32), np.uint64(1)).astype(np.uint32)
         columns = [partial(made.bands.__getitem__, band) for band in range(shape[0])]
         buckets = find_buckets([*columns, lambda: whole], len(texts), scratch, workers)
-    rows = Rows(places, made.words, made.key_hi, made.key_lo, np.zeros(len(texts), np.uint64))
-    fixed = 0 if firsts is None else int(np.searchsorted(buckets.ranks, firsts))
-    stars = find_stars(
-        RECORD,
-        config.threshold,
-        config.ngram,
-        rows,
-        buckets.ranks,
-        buckets,
-        scratch,
-        fixed=fixed,
-        closed=firsts is not None,
-    )
+        rows = Rows(places, made.words, made.key_hi, made.key_lo, np.zeros(len(texts), np.uint64))
+        fixed = 0 if firsts is None else int(np.searchsorted(buckets.ranks, firsts))
+        closed = firsts is not None
+        stars = find_stars(RECORD, config, rows, buckets.ranks, buckets, scratch, workers, fixed=fixed, closed=closed)
     went = np.flatnonzero(stars.star != NONE)
     found = {
         "row": buckets.ranks[went],

@@ -21,7 +21,7 @@ from curate.dedup.letters import letters
 from curate.dedup.opinion import Side, said
 from curate.dedup.search import Found, prepared, workers_of
 from curate.dedup.texts import texts_in_memory
-from curate.dedup.words import USER, read_row, row_bytes
+from curate.dedup.words import MATERIAL, read_row, row_bytes
 from curate.stage import Progress, no_progress
 from curate.summary import SourceCount
 from schemas.config import DedupConfig
@@ -353,6 +353,6 @@ def _words(text: str) -> NDArray[np.uint64]:
     texts = texts_in_memory(pl.Series([text]))  # held: its buffers are read by address
     place = texts.addresses[0]
     words = np.empty(row_bytes(place, 0) + 1, np.uint64)
-    count, _ = read_row(place, 0, USER, *letters(), words, 0)
+    count, _ = read_row(place, 0, MATERIAL, *letters(), words, 0)
     del texts
     return words[:count]

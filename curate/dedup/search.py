@@ -188,12 +188,12 @@ class Search:
         buckets = find_buckets(columns, len(row_of), scratch, self.workers)
         stars = find_stars(
             how,
-            self.config.threshold,
-            self.config.ngram,
+            self.config,
             self._rows,
             row_of[buckets.ranks],
             buckets,
             scratch,
+            self.workers,
             fixed=int(np.searchsorted(buckets.ranks, fixed)),
             progress=self._half(len(buckets.ranks)) if how in (FIELDS, RECORD) else no_progress,
         )

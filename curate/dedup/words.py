@@ -182,7 +182,7 @@ def row_bytes(segment, i):
 def read_row(segment, i, roles, kinds, folds, words, count):
     """Append the words of a row's turns of some roles (bits), in order, and its context where MATERIAL is asked for.
 
-    `words` has room for `row_bytes`. Gives (the new count, characters read).
+    `words` has room for `row_bytes`. Gives (the new count, characters of an answer).
     """
     turns = carray(_pointer(segment[TURNS]), i + 2, np.int64)
     first, last = turns[i], turns[i + 1]
@@ -198,7 +198,8 @@ def read_row(segment, i, roles, kinds, folds, words, count):
                 start, stop = offsets[turn], offsets[turn + 1]
                 data = carray(_pointer(segment[column + 1]), stop, np.uint8)
                 count = _cut(data, start, stop, kinds, folds, words, count)
-                chars += _characters(data, start, stop)
+                if roles == ASSISTANT:
+                    chars += _characters(data, start, stop)
     if roles & MATERIAL and segment[CONTEXT]:
         offsets = carray(_pointer(segment[CONTEXT]), i + 2, np.int64)
         data = carray(_pointer(segment[CONTEXT_BYTES]), offsets[i + 1], np.uint8)
