@@ -11,6 +11,7 @@ Where so much is touched that this would not pay, `grow` gives None, and all row
 # pyright: reportMissingParameterType=false, reportUnknownParameterType=false
 # compiled functions take the types of their arguments at the call; those that Python code calls are typed.
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,7 @@ from curate.dedup.compare import ANSWER, FIELDS, PROMPT, RECORD
 from curate.dedup.compiled import compiled
 from curate.dedup.index import Index, band_name
 from curate.dedup.search import LINKS, PARTS_OF, Found, Search
+from curate.dedup.words import carray, pointer
 from schemas.dataset import Dataset
 
 MOST_TOUCHED = 0.2
@@ -185,14 +187,14 @@ class _Relation:
         names = [band_name(part, band) for band in range(search.bands)]
         if self.how in (FIELDS, RECORD):
             names.append("key_hi")
-        probes = [_Probe.of(rows, search.take(name, rows)) for name in names]
+        probe = _Probe.of(rows, [search.take(name, rows) for name in names])
 
         def look(place: tuple[int, Index]) -> NDArray[np.uint64]:
             first, index = place
             asked = self.now[first : first + index.rows]
-            found = [probe.among(index.column(name), asked, first) for probe, name in zip(probes, names, strict=True)]
+            found = _look(index.addresses(names), asked, first, probe.bitmaps, probe.ends, probe.hashes, probe.rows)
             index.let_go()
-            return np.unique(np.concatenate(found))
+            return np.unique(found)
 
         pairs: list[NDArray[np.uint64]] = []
         total = 0
@@ -229,45 +231,67 @@ def _folded(values: NDArray[Any]) -> NDArray[np.uint32]:
 
 @dataclass(frozen=True)
 class _Probe:
-    """Rows by their hash in one band, sorted, and a bitmap that most other hashes do not pass."""
+    """Rows by their hash in each band, sorted: band b is `hashes[ends[b]:ends[b + 1]]`, and the rows likewise.
 
+    `bitmaps`: (bands, bytes), which most hashes of other rows do not pass.
+    """
+
+    bitmaps: NDArray[np.uint8]
+    ends: NDArray[np.int64]
     hashes: NDArray[np.uint32]
     rows: NDArray[np.uint64]
-    bitmap: NDArray[np.uint8]
 
     @classmethod
-    def of(cls, rows: Rows, band: NDArray[Any]) -> "_Probe":
-        hashes = _folded(band)
-        order = np.argsort(hashes, kind="stable")
-        order = order[hashes[order] != 0]
-        hashes = hashes[order]
-        bitmap = np.zeros(_FILTER_BITS // 8, np.uint8)
-        bits = hashes & np.uint32(_FILTER_BITS - 1)
-        np.bitwise_or.at(bitmap, bits >> np.uint32(3), np.uint8(1) << (bits & np.uint32(7)).astype(np.uint8))
-        return cls(hashes, rows[order].astype(np.uint64), bitmap)
-
-    def among(self, band: NDArray[Any], asked: Mask, first: int) -> NDArray[np.uint64]:
-        """Give the pairs (row << 32 | other row) that share this band, of the rows asked for in a shard."""
-        column = _folded(band)
-        places = _passing(column, asked, self.bitmap)
-        low = np.searchsorted(self.hashes, column[places], side="left")
-        count = np.searchsorted(self.hashes, column[places], side="right") - low
-        places, low, count = places[count > 0], low[count > 0], count[count > 0]
-        within = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
-        x, y = self.rows[np.repeat(low, count) + within], np.repeat(places + first, count).astype(np.uint64)
-        return ((x << np.uint64(32)) | y)[x != y]
+    def of(cls, rows: Rows, bands: Sequence[NDArray[Any]]) -> "_Probe":
+        bitmaps = np.zeros((len(bands), _FILTER_BITS // 8), np.uint8)
+        hashes: list[NDArray[np.uint32]] = []
+        sorted_rows: list[NDArray[np.uint64]] = []
+        for band, bitmap in zip(bands, bitmaps, strict=True):
+            folded = _folded(band)
+            order = np.argsort(folded, kind="stable")
+            order = order[folded[order] != 0]
+            hashes.append(folded[order])
+            sorted_rows.append(rows[order].astype(np.uint64))
+            bits = folded[order] & np.uint32(_FILTER_BITS - 1)
+            np.bitwise_or.at(bitmap, bits >> np.uint32(3), np.uint8(1) << (bits & np.uint32(7)).astype(np.uint8))
+        ends = np.cumsum([0, *(len(part) for part in hashes)])
+        return cls(bitmaps, ends, np.concatenate(hashes), np.concatenate(sorted_rows))
 
 
 @compiled
-def _passing(column, asked, bitmap):
-    found = np.empty(len(column), np.int64)
-    count = 0
-    for i in range(len(column)):
-        bit = column[i] & np.uint32(_FILTER_BITS - 1)
-        if bitmap[bit >> np.uint32(3)] >> np.uint8(bit & np.uint32(7)) & 1 and asked[i] and column[i]:
-            found[count] = i
-            count += 1
-    return found[:count].copy()
+def _look(addresses, asked, first, bitmaps, ends, hashes, rows):
+    """Give the pairs (row << 32 | other row) that share a band, of the rows asked for in a shard, some repeatedly.
+
+    `addresses`: of the shard's columns, by band; one more than there are bands stands for the hash of whole records.
+    """
+    pairs, count = np.empty(1 << 10, np.uint64), 0
+    for band in range(len(ends) - 1):
+        column = carray(pointer(addresses[band]), len(asked), np.uint32)
+        whole = carray(pointer(addresses[band]), 2 * len(asked), np.uint32)
+        is_whole = addresses[len(ends) - 1] == band
+        bitmap = bitmaps[band]
+        for i in range(len(asked)):
+            value = max(np.uint32(1), whole[2 * i + 1]) if is_whole else column[i]
+            bit = value & np.uint32(_FILTER_BITS - 1)
+            if not bitmap[bit >> np.uint32(3)] >> np.uint8(bit & np.uint32(7)) & 1 or not asked[i] or not value:
+                continue
+            low, high = ends[band], ends[band + 1]
+            while low < high:
+                middle = (low + high) // 2
+                if hashes[middle] < value:
+                    low = middle + 1
+                else:
+                    high = middle
+            while low < ends[band + 1] and hashes[low] == value:
+                if rows[low] != np.uint64(first + i):
+                    if count == len(pairs):
+                        longer = np.empty(2 * count, np.uint64)
+                        longer[:count] = pairs
+                        pairs = longer
+                    pairs[count] = rows[low] << np.uint64(32) | np.uint64(first + i)
+                    count += 1
+                low += 1
+    return pairs[:count].copy()
 
 
 @compiled

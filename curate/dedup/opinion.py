@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import polars as pl
 
 from curate.dedup.search import Found
@@ -80,8 +81,10 @@ def opinions(shards: Sequence[Shard], found: Found, named: pl.DataFrame, own_row
     first = 0
     for shard in shards:
         start, end = opinion["row"].search_sorted(pl.Series([first, first + shard.rows], dtype=pl.UInt32))
-        rows = pl.arange(first, first + shard.rows, dtype=pl.UInt32, eager=True).alias("row").to_frame()
-        yield rows.join(opinion[start:end], on="row", how="left", maintain_order="left").drop("row")
+        said = np.full(shard.rows, -1)
+        said[opinion["row"][start:end].to_numpy() - first] = np.arange(start, end)
+        places = pl.Series(said).replace(-1, None)
+        yield opinion.select(pl.col(list(OPINION)).gather(places))
         first += shard.rows
 
 

@@ -73,22 +73,25 @@ def workers_of(limit: int | None = None) -> Executor:
     return ThreadPoolExecutor(limit or pl.thread_pool_size())
 
 
-def standing(shard: Shard, index: Index, config: DedupConfig, stage: str | None) -> Standing:
-    """Read how the rows of a shard stand before a stage; after all of them, for the other dataset's: above all others.
+def standings(
+    sides: Sequence[tuple[Shard, str | None]], indexes: Sequence[Index], config: DedupConfig
+) -> list[Standing]:
+    """Read how the rows of shards stand, each before a stage; the other dataset's, after all stages, above all others.
 
     Reads: flags, kept.
     """
     order = {source: i for i, source in enumerate(config.source_priority)}
-    priority = 0 if stage is None else 1 + order.get(shard.source, len(order))
-    frame = (
-        shard.view(["flags", "kept"], before_stage=stage)
-        .select("kept", flags=pl.col("flags").list.len().fill_null(0).clip(upper_bound=0xFFFF))
-        .collect()
+    flags = pl.col("flags").list.len().fill_null(0).clip(upper_bound=0xFFFF)
+    frames = pl.collect_all(
+        shard.view(["flags", "kept"], before_stage=stage).select("kept", flags=flags) for shard, stage in sides
     )
-    flags = frame["flags"].to_numpy().astype(np.uint64)
-    shorter = _LARGEST - index.column("answer_chars").astype(np.uint64)
-    preference = (np.uint64(priority) << np.uint64(48)) | (flags << np.uint64(32)) | shorter
-    return Standing(frame["kept"].to_numpy(), preference)
+    found: list[Standing] = []
+    for (shard, stage), index, frame in zip(sides, indexes, frames, strict=True):
+        priority = 0 if stage is None else 1 + order.get(shard.source, len(order))
+        shorter = _LARGEST - index.column("answer_chars").astype(np.uint64)
+        flagged = frame["flags"].to_numpy().astype(np.uint64) << np.uint64(32)
+        found.append(Standing(frame["kept"].to_numpy(), (np.uint64(priority) << np.uint64(48)) | flagged | shorter))
+    return found
 
 
 @dataclass
@@ -244,8 +247,8 @@ def prepared(
     """
     sides = [(shard, "dedup") for shard in dataset.shards]
     sides += [(shard, None) for shard in other.shards] if other else []
-    standings = [standing(shard, index, config, stage) for (shard, stage), index in zip(sides, indexes, strict=True)]
     folder = dataset.root / "tmp"
     rest = dataset.rows - sum(shard.rows // 2 for shard in dataset.shards)
     own = len(dataset.shards)
-    return Search(texts_of(sides), indexes, standings, own, bands, config, folder, workers, progress, rest)
+    stood = standings(sides, indexes, config)
+    return Search(texts_of(sides), indexes, stood, own, bands, config, folder, workers, progress, rest)

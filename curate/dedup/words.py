@@ -44,7 +44,7 @@ def _from_address(_context, address):  # noqa: ARG001 # what it is called with, 
     return types.voidptr(types.int64), code
 
 
-_pointer: Any = intrinsic(_from_address)
+pointer: Any = intrinsic(_from_address)
 """Turn an address into a pointer that `carray` can read from."""
 
 
@@ -165,15 +165,15 @@ def _role(offsets, data, turn):
 @compiled
 def row_bytes(segment, i):
     """Give the bytes of a row's texts, all together: no less than the number of its words."""
-    turns = carray(_pointer(segment[TURNS]), i + 2, np.int64)
+    turns = carray(pointer(segment[TURNS]), i + 2, np.int64)
     first, last = turns[i], turns[i + 1]
     total = np.int64(0)
     for column in (CONTENT, CALLS):
         if segment[column]:
-            offsets = carray(_pointer(segment[column]), last + 1, np.int64)
+            offsets = carray(pointer(segment[column]), last + 1, np.int64)
             total += offsets[last] - offsets[first]
     if segment[CONTEXT]:
-        offsets = carray(_pointer(segment[CONTEXT]), i + 2, np.int64)
+        offsets = carray(pointer(segment[CONTEXT]), i + 2, np.int64)
         total += offsets[i + 1] - offsets[i]
     return total
 
@@ -184,25 +184,25 @@ def read_row(segment, i, roles, kinds, folds, words, count):
 
     `words` has room for `row_bytes`. Gives (the new count, characters of an answer).
     """
-    turns = carray(_pointer(segment[TURNS]), i + 2, np.int64)
+    turns = carray(pointer(segment[TURNS]), i + 2, np.int64)
     first, last = turns[i], turns[i + 1]
-    named = carray(_pointer(segment[ROLES]), last + 1, np.int64)
-    names = carray(_pointer(segment[ROLE_BYTES]), named[last] if last > first else 0, np.uint8)
+    named = carray(pointer(segment[ROLES]), last + 1, np.int64)
+    names = carray(pointer(segment[ROLE_BYTES]), named[last] if last > first else 0, np.uint8)
     chars = np.int64(0)
     for turn in range(first, last):
         if not _role(named, names, turn) & roles:
             continue
         for column in (CONTENT, CALLS):
             if segment[column]:
-                offsets = carray(_pointer(segment[column]), last + 1, np.int64)
+                offsets = carray(pointer(segment[column]), last + 1, np.int64)
                 start, stop = offsets[turn], offsets[turn + 1]
-                data = carray(_pointer(segment[column + 1]), stop, np.uint8)
+                data = carray(pointer(segment[column + 1]), stop, np.uint8)
                 count = _cut(data, start, stop, kinds, folds, words, count)
                 if roles == ASSISTANT:
                     chars += _characters(data, start, stop)
     if roles & MATERIAL and segment[CONTEXT]:
-        offsets = carray(_pointer(segment[CONTEXT]), i + 2, np.int64)
-        data = carray(_pointer(segment[CONTEXT_BYTES]), offsets[i + 1], np.uint8)
+        offsets = carray(pointer(segment[CONTEXT]), i + 2, np.int64)
+        data = carray(pointer(segment[CONTEXT_BYTES]), offsets[i + 1], np.uint8)
         count = _cut(data, offsets[i], offsets[i + 1], kinds, folds, words, count)
     return count, chars
 
@@ -218,15 +218,15 @@ def _characters(data, start, stop):
 @compiled
 def has_material(segment, i):
     """Whether a row holds more than questions and answers."""
-    turns = carray(_pointer(segment[TURNS]), i + 2, np.int64)
+    turns = carray(pointer(segment[TURNS]), i + 2, np.int64)
     last = turns[i + 1]
-    named = carray(_pointer(segment[ROLES]), last + 1, np.int64)
-    names = carray(_pointer(segment[ROLE_BYTES]), named[last] if last > turns[i] else 0, np.uint8)
+    named = carray(pointer(segment[ROLES]), last + 1, np.int64)
+    names = carray(pointer(segment[ROLE_BYTES]), named[last] if last > turns[i] else 0, np.uint8)
     for turn in range(turns[i], last):
         if _role(named, names, turn) == MATERIAL:
             return True
     if segment[CONTEXT]:
-        offsets = carray(_pointer(segment[CONTEXT]), i + 2, np.int64)
+        offsets = carray(pointer(segment[CONTEXT]), i + 2, np.int64)
         return offsets[i + 1] > offsets[i]
     return False
 
