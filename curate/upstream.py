@@ -66,9 +66,17 @@ def _texts(dataset: Dataset, ids: pl.Series) -> pl.DataFrame:
 def _pairs(old: pl.DataFrame, new: pl.DataFrame) -> Iterator[dict[str, object]]:
     """Pair rows greedily, the most similar first; ties go to the smaller ids.
 
-    Every old row finds the new one that is likest. Of several that find the same one, the likest gets it, and the
-    others look among what is left.
+    Equal texts first, then every old row finds the new one that is likest. Of several that find the same one, the
+    likest gets it, and the others look among what is left.
     """
+    occurrence = pl.int_range(pl.len()).over("text").alias("occurrence")
+    same = old.with_columns(occurrence).join(
+        new.with_columns(occurrence), on=["text", "occurrence"], suffix="_new", maintain_order="left"
+    )
+    for row, match in same.select("id", "id_new").iter_rows():
+        yield {"id": row, "match": match, "confidence": 1.0}
+    old = old.join(same, on="id", how="anti", maintain_order="left")
+    new = new.join(same, left_on="id", right_on="id_new", how="anti", maintain_order="left")
     while old.height and new.height:
         found = near_duplicates(pl.concat([new["text"], old["text"]]), _SEARCH, firsts=new.height)
         if not found.height:

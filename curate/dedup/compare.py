@@ -116,7 +116,7 @@ def similarity(how, threshold, floor, tables, mine, out, start, shape):
     `floor`, the similarity is given as 0.
     """
     small, large = min(mine[0], shape[0]), max(mine[0], shape[0])
-    if small < floor * large:
+    if large and small / large < floor:
         return 0.0, False
     first = _part(0, tables, mine, out, start, shape)
     if first < threshold:

@@ -5,7 +5,8 @@ change there would leave old machine code in use. Here the cache lies in a folde
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cache
 from hashlib import blake2b
 from pathlib import Path
@@ -26,8 +27,7 @@ _SOURCES = (*(_HERE / f"{name}.py" for name in _NAMES), _HERE.parents[1] / "sche
 def cache_folder() -> Path | None:
     """Give the folder for the machine code of these sources: beside them, else in the user's own cache, else none."""
     digest = blake2b(b"".join(path.read_bytes() for path in _SOURCES), digest_size=8).hexdigest()
-    own = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sft-toolkit"
-    for base in (_HERE / "__pycache__", own):
+    for base in _places():
         folder = base / f"compiled-{digest}"
         try:
             for old in base.glob("compiled-*"):
@@ -39,6 +39,12 @@ def cache_folder() -> Path | None:
         if os.access(folder, os.W_OK):
             return folder
     return None
+
+
+def _places() -> Iterator[Path]:
+    yield _HERE / "__pycache__"
+    with suppress(RuntimeError):  # a user without a home
+        yield Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sft-toolkit"
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -3,7 +3,8 @@
 Whether a row stays depends on the alike rows that are preferred to it, and on nothing else. So it is enough to decide
 the new rows, then the old ones that are alike to a row that now stays and did not, or stays no more and did, and so on
 until nothing changes. The outcome is that of a search over all rows, for a small part of the work: the bands of the
-old rows are looked through, and not one of their texts is read that has no new look-alike.
+old rows are looked through, and not one of their texts is read that has no new look-alike. (One thing differs: an old
+row that gets more look-alikes than are compared, by the added rows alone, keeps its decision.)
 
 Where so much is touched that this would not pay, `grow` gives None, and all rows are searched.
 """
@@ -26,15 +27,19 @@ from curate.dedup.index import Index, band_name
 from curate.dedup.search import LINKS, PARTS_OF, Found, Search
 from curate.dedup.words import carray, pointer
 from schemas.dataset import Dataset
+from schemas.stages import ANNOTATION_COLUMNS
 
 MOST_TOUCHED = 0.2
 """Share of the rows that may be decided anew; beyond it, a search over all rows is about as fast."""
 
 MOST_PAIRS = 1 << 23
-"""Candidate pairs, 16 bytes each; more come from large sets of look-alikes, which a search over all rows bounds."""
+"""Candidate pairs, 16 bytes each, counted in every band that they share; more come from large sets of look-alikes,
+which a search over all rows decides in bounded time and memory."""
 
 _FILTER_BITS = 1 << 22
-_SAID = ["verdict_dedup", "duplicate_of", "jaccard", "cluster_id", "conflict_id", "answer_id"]
+_SAID = ["verdict_dedup", *ANNOTATION_COLUMNS["dedup"]]
+
+_SAID_SCHEMA = pl.Schema({"row": pl.UInt32, "verdict_dedup": pl.String, **ANNOTATION_COLUMNS["dedup"]})
 
 Rows = NDArray[np.int64]
 Mask = NDArray[np.bool_]
@@ -61,7 +66,7 @@ def known(dataset: Dataset, search: Search) -> Known:
             said = shard.view(_SAID).with_row_index("row", offset=first)
             parts.append(said.filter(pl.any_horizontal(pl.col(_SAID).is_not_null())))
         first += shard.rows
-    said = pl.concat(pl.collect_all(parts))
+    said = pl.concat([pl.DataFrame(schema=_SAID_SCHEMA), *pl.collect_all(parts)])
     keepers = said.filter(pl.col("duplicate_of").is_null() & pl.col("cluster_id").is_not_null())
     duplicates = said.filter(pl.col("duplicate_of").is_not_null()).select(
         "row",
@@ -192,17 +197,18 @@ class _Relation:
         def look(place: tuple[int, Index]) -> NDArray[np.uint64]:
             first, index = place
             asked = self.now[first : first + index.rows]
-            found = _look(index.addresses(names), asked, first, probe.bitmaps, probe.ends, probe.hashes, probe.rows)
+            sought = probe.bitmaps, probe.ends, probe.hashes, probe.rows
+            found = _look(index.addresses(names), asked, first, *sought, MOST_PAIRS)
             index.let_go()
-            return np.unique(found)
+            return found
 
         pairs: list[NDArray[np.uint64]] = []
         total = 0
         for found in search.workers.map(look, search.numbered()):
             total += len(found)
-            if total > MOST_PAIRS:
+            if total >= MOST_PAIRS:
                 return None
-            pairs.append(found)
+            pairs.append(np.unique(found))
         both = np.sort(np.concatenate(pairs))
         return (both >> np.uint64(32)).astype(np.int64), (both & np.uint64(0xFFFFFFFF)).astype(np.int64)
 
@@ -259,8 +265,9 @@ class _Probe:
 
 
 @compiled
-def _look(addresses, asked, first, bitmaps, ends, hashes, rows):
-    """Give the pairs (row << 32 | other row) that share a band, of the rows asked for in a shard, some repeatedly.
+def _look(addresses, asked, first, bitmaps, ends, hashes, rows, most):
+    """Give the pairs (row << 32 | other row) that share a band, of the rows asked for in a shard, some repeatedly; no
+    more than `most` of them.
 
     `addresses`: of the shard's columns, by band; one more than there are bands stands for the hash of whole records.
     """
@@ -284,6 +291,8 @@ def _look(addresses, asked, first, bitmaps, ends, hashes, rows):
                     high = middle
             while low < ends[band + 1] and hashes[low] == value:
                 if rows[low] != np.uint64(first + i):
+                    if count == most:
+                        return pairs
                     if count == len(pairs):
                         longer = np.empty(2 * count, np.uint64)
                         longer[:count] = pairs

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from curate.dedup.sketch import PARTS, sketch
+from curate.dedup.sketch import PARTS, permutations, sketch
 from curate.dedup.texts import map_object, texts_of
 from curate.key import key_hash
 from curate.stage import IndexOutput
@@ -49,7 +49,8 @@ def made_from(dataset: Dataset, shard: Shard, config: DedupConfig, shape: tuple[
     stages = before(stage)
     mine = [f for f in dataset.manifest.files if (f.source, f.shard) == (shard.source, shard.number)]
     texts = [[f.role, f.stage, f.sha256] for f in mine if f.role in ("text", "overlay") and f.stage in stages]
-    return digest([VERSION, config.compare, config.ngram, config.num_perm, config.seed, shape, sorted(texts)])
+    drawn = [numbers.tolist() for numbers in permutations(config.num_perm, config.seed)]  # datasketch may draw others
+    return digest([VERSION, config.compare, config.ngram, drawn, shape, sorted(texts)])
 
 
 def indexes_of(

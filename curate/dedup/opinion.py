@@ -60,7 +60,7 @@ def opinions(shards: Sequence[Shard], found: Found, named: pl.DataFrame, own_row
             ),
             detail=pl.when("exact")
             .then(pl.format("the same as {}", "place"))
-            .otherwise(pl.format("{} with {}", pl.col("jaccard").round(3), "place")),
+            .otherwise(pl.format("{} with {}", pl.col("jaccard").cast(pl.Float32).cast(pl.Float64).round(3), "place")),
             duplicate_of="id",
             jaccard=pl.col("jaccard").cast(pl.Float32),
         )

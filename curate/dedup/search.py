@@ -155,7 +155,7 @@ class Search:
         for how in (PROMPT, ANSWER):
             stars, buckets = self._stars(how, staying)
             found.append(self._links(staying[buckets.ranks], stars.star, stars.similarity))
-            capped += stars.capped
+            capped = max(capped, stars.capped)
         return Found(duplicates, found[0], found[1], misses, capped)
 
     def order(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:

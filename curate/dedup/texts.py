@@ -87,7 +87,7 @@ class Texts:
     segments: tuple[Segment, ...]
     addresses: NDArray[np.int64]
     """(segments, FIELDS)"""
-    segment: NDArray[np.uint16]
+    segment: NDArray[np.uint32]
     index: NDArray[np.uint32]
 
     def let_go(self) -> None:
@@ -99,10 +99,10 @@ class Texts:
 def texts_of(shards: Iterable[tuple[Shard, str | None]]) -> Texts:
     """Map the texts of shards, each as it stands before a stage; rows are numbered on from shard to shard."""
     segments: list[Segment] = []
-    numbers: list[NDArray[np.uint16]] = []
+    numbers: list[NDArray[np.uint32]] = []
     places: list[NDArray[np.uint32]] = []
     for shard, stage in shards:
-        number = np.full(shard.rows, len(segments), np.uint16)
+        number = np.full(shard.rows, len(segments), np.uint32)
         place = np.arange(shard.rows, dtype=np.uint32)
         segments.append(open_segment(shard.text))
         for earlier in before(stage):
@@ -121,7 +121,7 @@ def texts_in_memory(texts: Any) -> Texts:
     if isinstance(texts, pl.Series):
         texts = texts.fill_null("").to_arrow(compat_level=pl.CompatLevel.oldest())
     chunks = texts.chunks if isinstance(texts, pa.ChunkedArray) else [texts]
-    numbers = [np.full(len(chunk), i, np.uint16) for i, chunk in enumerate(chunks)]
+    numbers = [np.full(len(chunk), i, np.uint32) for i, chunk in enumerate(chunks)]
     return _texts([segment_of(c) for c in chunks], numbers, [np.arange(len(c), dtype=np.uint32) for c in chunks])
 
 
@@ -130,6 +130,6 @@ def _texts(segments: Sequence[Segment], numbers: list[Any], places: list[Any]) -
     return Texts(
         tuple(segments),
         addresses,
-        np.concatenate([np.zeros(0, np.uint16), *numbers]),
+        np.concatenate([np.zeros(0, np.uint32), *numbers]),
         np.concatenate([np.zeros(0, np.uint32), *places]),
     )

@@ -78,13 +78,53 @@ def test_growth_is_what_happens_when_a_source_is_added(store: Store, monkeypatch
     """And its result is used: a search over all rows would not come to pass."""
     from curate.dedup.search import Search
 
-    rows = [
-        chat(f"Question {i} about {i * 7} things", f"Answer {i} with {i * 13} words", source_key=f"k{i}")
-        for i in range(200)
-    ]
-    old, _ = run_on(store, make_dataset(store, {"m": rows}), STAGE)
-    added = with_stage_of(make_dataset(store, {"m": rows, "n": rows[:3]}), old)
-    monkeypatch.setattr(Search, "run", None)
-    after, result = run_on(store, added, STAGE)
-    assert view(after, "kept")["kept"].sum() == 200
-    assert {f.sha256 for f in old.manifest.files if f.role == "index"} <= {f.sha256 for f in result.files}
+    tails = ["x " * (i % 5) for i in range(30)]
+    rows = [chat(f"Question {i}\u200b?", f"Answer {i} e\u0301 with a tail {tail}") for i, tail in enumerate(tails)]
+    dataset = make_dataset(store, {"m": rows, "n": rows[:100]})
+    one, _ = run_on(store, with_stage_of(dataset, old), STAGE, config)
+    whole, _ = run_on(store, dataset, STAGE, config)
+    assert one.manifest.id == whole.manifest.id
+    assert view(one, "kept")["kept"].sum() == 1
+
+
+@pytest.mark.parametrize(("threshold", "share"), [(0.55, (55, 100)), (0.56, (28, 50)), (0.8, (67, 80))])
+def test_a_pair_at_the_threshold_is_found_and_told_alike(
+    threshold: float, share: tuple[int, int], store: Store
+) -> None:
+    """0.55 * 100 is above 55 as the machine computes it, and 67 / 80 is rounded otherwise in 32 bits."""
+    words = [f"w{i}" for i in range(share[1])]
+    rows = [chat("", " ".join(words)), chat("", " ".join(words[: share[0]])), chat("q", "Something else.")]
+    config = DedupConfig(threshold=threshold, ngram=1)
+    for first in (1, 2):
+        one, whole = grown(store, rows, first, config, name="z")
+        assert view(one, *SAID).equals(view(whole, *SAID))
+        assert view(one, "kept")["kept"].to_list() == [True, False, True]
+
+
+def test_rows_decided_under_the_cap_are_not_grown_from(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    from curate.dedup import cluster
+
+    monkeypatch.setattr(cluster, "MOST_CANDIDATES", 2)
+    base = " ".join(f"word{i}" for i in range(100))
+    rows = [chat("Say it.", f"{base} {' '.join(f'own{i}x{k}' for k in range(16))}") for i in range(12)]
+    old, result = run_on(store, make_dataset(store, {"m": rows}), STAGE)
+    assert "more look-alikes" in result.notes[-1]
+    monkeypatch.setattr("curate.dedup.grow", None)
+    added = with_stage_of(make_dataset(store, {"m": rows, "n": [chat("q", "a")]}), old)
+    assert view(run_on(store, added, STAGE)[0], "kept")["kept"].all()
+
+
+def test_an_index_is_made_anew_where_the_text_was_edited(store: Store) -> None:
+    """Normalize before or after a first dedup: the same indexes and the same opinions."""
+    from curate.normalize import STAGE as NORMALIZE
+
+    tails = ["x " * (i % 5) for i in range(30)]
+    rows = [chat(f"Question {i}\u200b?", f"Answer {i} e\u0301 with a tail {tail}") for i, tail in enumerate(tails)]
+    dataset = make_dataset(store, {"m": rows})
+    straight, _ = run_on(store, run_on(store, dataset, NORMALIZE)[0], STAGE)
+    early, _ = run_on(store, dataset, STAGE)
+    late, _ = run_on(store, run_on(store, early, NORMALIZE)[0], STAGE)
+    assert late.manifest.id == straight.manifest.id
+    assert {f.sha256 for f in early.manifest.files if f.role == "index"} != {
+        f.sha256 for f in late.manifest.files if f.role == "index"
+    }

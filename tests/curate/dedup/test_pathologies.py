@@ -126,6 +126,23 @@ def test_the_outcome_does_not_depend_on_the_memory(store: Store, monkeypatch: py
     assert tight.manifest.id == whole.manifest.id
 
 
+def test_sets_that_are_overwritten_are_made_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ring holds a few rows' sets: the outcome is that of one that holds them all."""
+    from curate.dedup import cluster
+
+    families = [[f"f{f}w{k}" for k in range(40)] for f in range(30)]
+    rows = [
+        chat("Go on.", " ".join(["y"] * (i % 3) + families[i % 30][: 36 + i % 5] + [f"z{i % 4}"])) for i in range(600)
+    ]
+    dataset = make_dataset(store, {"a": rows})
+    whole, _ = run_on(store, dataset, STAGE, UNGUARDED)
+    monkeypatch.setattr(cluster, "_SHORTEST_RING", 700)
+    monkeypatch.setattr(cluster, "RING", 700)
+    small, _ = run_on(store, dataset, STAGE, UNGUARDED)
+    assert 0 < view(whole, "kept")["kept"].sum() < 600
+    assert small.manifest.id == whole.manifest.id
+
+
 def test_no_room_for_the_spill_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
