@@ -78,8 +78,22 @@ def test_growth_is_what_happens_when_a_source_is_added(store: Store, monkeypatch
     """And its result is used: a search over all rows would not come to pass."""
     from curate.dedup.search import Search
 
-    tails = ["x " * (i % 5) for i in range(30)]
-    rows = [chat(f"Question {i}\u200b?", f"Answer {i} e\u0301 with a tail {tail}") for i, tail in enumerate(tails)]
+    texts = [(f"Question {i} about {i * 7} things", f"Answer {i} with {i * 13} words") for i in range(200)]
+    rows = [chat(*text, source_key=f"k{i}") for i, text in enumerate(texts)]
+    old, _ = run_on(store, make_dataset(store, {"m": rows}), STAGE)
+    added = with_stage_of(make_dataset(store, {"m": rows, "n": rows[:3]}), old)
+    monkeypatch.setattr(Search, "run", None)
+    after, result = run_on(store, added, STAGE)
+    assert view(after, "kept")["kept"].sum() == 200
+    assert {f.sha256 for f in old.manifest.files if f.role == "index"} <= {f.sha256 for f in result.files}
+
+
+def test_copies_of_copies_are_left_to_a_search_over_all_rows(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every added copy would be paired with every old one, in every band."""
+    monkeypatch.setattr(growth, "MOST_PAIRS", 10_000)
+    rows = [chat("The same question for all of them?", "The same answer for all of them.") for _ in range(300)]
+    config = DedupConfig(guard_rows=10**6)
+    old, _ = run_on(store, make_dataset(store, {"m": rows}), STAGE, config)
     dataset = make_dataset(store, {"m": rows, "n": rows[:100]})
     one, _ = run_on(store, with_stage_of(dataset, old), STAGE, config)
     whole, _ = run_on(store, dataset, STAGE, config)
