@@ -2,7 +2,7 @@
 
 Run: python -m bench.annotations [ROWS]
 
-1,000,000 rows by default: about 6 minutes, 2 GB of disk, and 11 GB of memory, which dedup takes.
+1,000,000 rows by default: about 3 minutes and 2 GB of disk.
 """
 
 import resource

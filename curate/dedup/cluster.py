@@ -32,7 +32,7 @@ MOST_CANDIDATES = 128
 NEAR_MISS = 0.15
 """How far below the threshold a pair is still worth showing."""
 
-_STEP = 1 << 10
+_STEP = 1 << 7
 """Members that are decided before the mapped pages are let go. The system maps many at a time."""
 
 LANES = 2
