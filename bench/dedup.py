@@ -312,18 +312,23 @@ def scale(millions: Sequence[float], plot: Path | None, work: Path | None) -> No
         lines(x, memory, "GB", "Peak memory of sft curate dedup", plot / "dedup_memory.svg")
 
 
+def added_to(root: Path, rows: int) -> tuple[Any, Any, pl.DataFrame, float]:
+    """Run the command on rows and, with 1% more of them, again. Gives what both told, the truth, and the GB of text."""
+    truth, size = planted_store(root, rows, later=rows // 100)
+    full = dedup_command(root)
+    committed(root, pl.read_ipc(root / "later.arrow").iter_slices(SHARD_ROWS), "later")
+    return full, dedup_command(root), truth, size
+
+
 def increment(million: float, work: Path | None) -> None:
     warm_command()
+    with tempfile.TemporaryDirectory(prefix="bench-dedup-", dir=work) as name:
+        added_to(Path(name), WARM_ROWS)  # the kernels of growth
     rows = round(million * 1e6)
     with tempfile.TemporaryDirectory(prefix="bench-dedup-", dir=work) as name:
-        root = Path(name)
-        truth, size = planted_store(root, rows, later=rows // 100)
-        full, told = dedup_command(root)
-        later = pl.read_ipc(root / "later.arrow")
-        committed(root, later.iter_slices(SHARD_ROWS), "later")
-        again, told_again = dedup_command(root)
-        share = found_share(truth.filter(pl.col("row") >= rows), root)
-    print(f"{rows:,} rows ({size:.2f} GB), then {later.height:,} more\n")
+        (full, told), (again, told_again), truth, size = added_to(Path(name), rows)
+        share = found_share(truth.filter(pl.col("row") >= rows), Path(name))
+    print(f"{rows:,} rows ({size:.2f} GB), then {rows // 100:,} more\n")
     print("| run | stage, s | whole command, s | peak resident, GB |")
     print("|---|---|---|---|")
     for what, done, found in (("all rows", full, told), ("1% more", again, told_again)):

@@ -34,7 +34,10 @@ _SCHEMA = pl.Schema(
     }
 )
 _COLUMNS = list(_SCHEMA)
-"""What is compared of each row."""
+"""What is told of each row."""
+
+_DECIDING = ("content_hash", "kept", "split", "quality", "weight")
+"""What makes a row of both versions a changed one."""
 
 _JOINED = pl.Schema({**_SCHEMA, **{f"{name}_after": dtype for name, dtype in _SCHEMA.items() if name != "id"}})
 
@@ -96,19 +99,21 @@ def compare(before: Dataset, after: Dataset) -> Diff:
     """
     old, new = ({shard.text.stem: shard for shard in dataset.shards} for dataset in (before, after))
     said = [_opinions(dataset) for dataset in (before, after)]
-    changes = [_words(pl.DataFrame(schema=_JOINED))]
+    beside: list[pl.LazyFrame] = []
     for text in old.keys() & new.keys():
         pair = old.pop(text), new.pop(text)
         if said[0].get(_place(pair[0])) != said[1].get(_place(pair[1])):
-            mine, other = (shard.view(_COLUMNS).collect() for shard in pair)
-            changes.append(_words(mine.hstack(other.rename({c: f"{c}_after" for c in _COLUMNS})).drop("id_after")))
+            mine, other = (shard.view(_COLUMNS) for shard in pair)
+            other = other.rename({c: f"{c}_after" for c in _COLUMNS})
+            differs = [pl.col(c).ne_missing(pl.col(f"{c}_after")) for c in _DECIDING]
+            beside.append(pl.concat([mine, other], how="horizontal").filter(pl.any_horizontal(differs)))
+    differing = pl.concat([pl.DataFrame(schema=_JOINED), *(f.drop("id_after") for f in pl.collect_all(beside))])
     mine, other = (
         pl.concat([pl.DataFrame(schema=_SCHEMA).lazy(), *(shard.view(_COLUMNS) for shard in shards.values())])
         for shards in (old, new)
     )
     joined = mine.join(other, on="id", how="full", suffix="_after", coalesce=True, maintain_order="left_right")
-    changes.append(_words(joined.collect()))
-    return Diff(before, after, in_order(pl.concat(changes)))
+    return Diff(before, after, in_order(pl.concat([_words(differing), _words(joined.collect())])))
 
 
 def _place(shard: Shard) -> tuple[str, int]:

@@ -7,7 +7,9 @@ leaves the others null. It reads only the columns that it needs.
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,9 @@ from schemas.stages import ANNOTATION_COLUMNS, before
 
 Progress = Callable[[int], None]
 """Called with the number of rows that are done since the last call."""
+
+
+_WRITERS = 2
 
 
 def no_progress(_rows: int) -> None:
@@ -116,22 +121,22 @@ def run_stage(
     if not fresh and (known := _recall(store, key)):
         return known
     start = time.perf_counter()
-    files: list[FileEntry] = []
+    written: list[Future[list[FileEntry]]] = []
     notes: list[str] = []
-    for output in stage.run(dataset, config, progress):
-        match output:
-            case Note(text):
-                notes.append(text)
-            case FileEntry():
-                files.append(output)
-            case IndexOutput(frame, shard, made_from):
-                source, number = (shard.source, shard.number) if shard else (None, None)
-                files.append(
-                    store.put(frame, role="index", stage=stage.name, source=source, shard=number, made_from=made_from)
-                )
-                output.path = store.root / files[-1].path
-            case ShardOutput(shard, annotation, overlay):
-                files.extend(_put_shard(store, stage.name, shard, annotation, overlay))
+    with ThreadPoolExecutor(_WRITERS) as writer:  # shards are written while the next ones are judged
+        for output in stage.run(dataset, config, progress):
+            match output:
+                case Note(text):
+                    notes.append(text)
+                case FileEntry():
+                    written.append(writer.submit(list, [output]))
+                case IndexOutput():
+                    written.append(writer.submit(_put_index, store, stage.name, output))
+                    written[-1].result()  # the stage reads it
+                case ShardOutput():
+                    written.append(writer.submit(_put_shard, store, stage.name, output))
+                    wait(written[:-_WRITERS][-1:])  # no more than these are held
+    files = [file for future in written for file in future.result()]
     entry = StageEntry(
         name=stage.name,
         version=stage.version,
@@ -159,10 +164,16 @@ def _recall(store: Store, key: str) -> StageResult | None:
     return StageResult(StageEntry.model_validate(facts["entry"]), files, tuple(facts["notes"]), cached=True)
 
 
-def _put_shard(
-    store: Store, stage: str, shard: Shard, annotation: pl.DataFrame, overlay: pl.DataFrame | None
-) -> Iterator[FileEntry]:
+def _put_index(store: Store, stage: str, output: IndexOutput) -> list[FileEntry]:
+    source, number = (output.shard.source, output.shard.number) if output.shard else (None, None)
+    file = store.put(output.frame, role="index", stage=stage, source=source, shard=number, made_from=output.made_from)
+    output.path = store.root / file.path
+    return [file]
+
+
+def _put_shard(store: Store, stage: str, output: ShardOutput) -> list[FileEntry]:
     """Check the laws (same rows, known columns) and write the objects of one shard."""
+    shard, annotation, overlay = output.shard, output.annotation, output.overlay
     where = f"stage {stage}, source {shard.source}, shard {shard.number}"
     if annotation.height != shard.rows:
         raise AssertionError(f"{where}: {annotation.height} opinions about {shard.rows} rows")
@@ -172,10 +183,10 @@ def _put_shard(
         annotation = annotation.select(list(expected))
     rejected = annotation.get_column("verdict").value_counts(sort=True).drop_nulls().sort("verdict")
     statistics = dict(rejected.iter_rows())
-    yield store.put(
-        annotation, role="annotation", stage=stage, source=shard.source, shard=shard.number, statistics=statistics
-    )
+    put = partial(store.put, stage=stage, source=shard.source, shard=shard.number)
+    files = [put(annotation, role="annotation", statistics=statistics)]
     if overlay is not None and overlay.height:
         check_schema(overlay.schema, OVERLAY_SCHEMA, f"{where}, overlay")
         overlay = overlay.select(list(OVERLAY_SCHEMA)).sort("row")
-        yield store.put(overlay, role="overlay", stage=stage, source=shard.source, shard=shard.number)
+        files.append(put(overlay, role="overlay"))
+    return files

@@ -242,6 +242,9 @@ class Dataset:
         seen = hashlib.sha256(self.manifest.compose.encode())
         columns = ["id", "content_hash", "split", "weight"]
         for shard in self.shards:
+            if "split" not in shard.annotations:  # none of its rows has a split
+                seen.update(b"\n")
+                continue
             lines = (
                 shard.view([*columns, "kept"])
                 .filter(pl.col("kept") & pl.col("split").is_not_null())

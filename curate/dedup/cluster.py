@@ -35,6 +35,9 @@ NEAR_MISS = 0.15
 _STEP = 1 << 7
 """Members that are decided before the mapped pages are let go. The system maps many at a time."""
 
+_PAIRS = 1 << 9
+"""Pairs that are compared before the mapped pages are let go, where the pairs are given."""
+
 LANES = 2
 """Into how many parts the work is cut, whatever the number of threads: more need more memory."""
 
@@ -251,12 +254,12 @@ def compare_pairs(
     place = texts.addresses, texts.segment, texts.index
 
     def work(first: int) -> None:
-        part = first, min(first + _STEP, len(x))
+        part = first, min(first + _PAIRS, len(x))
         _compare_pairs(
             how, config.threshold, config.ngram, *place, *letters(), *part, x, y, *words, asked, level, alike
         )
 
-    for _ in workers.map(work, range(0, len(x), _STEP)):
+    for _ in workers.map(work, range(0, len(x), _PAIRS)):
         texts.let_go()
     return level, alike
 

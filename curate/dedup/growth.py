@@ -12,7 +12,7 @@ Where so much is touched that this would not pay, `grow` gives None, and all row
 # pyright: reportMissingParameterType=false, reportUnknownParameterType=false
 # compiled functions take the types of their arguments at the call; those that Python code calls are typed.
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from curate.dedup.cluster import MOST_CANDIDATES, compare_pairs
 from curate.dedup.compare import ANSWER, FIELDS, PROMPT, RECORD
-from curate.dedup.compiled import compiled
+from curate.dedup.compiled import compiled, inlined
 from curate.dedup.index import Index, band_name
 from curate.dedup.search import LINKS, PARTS_OF, Found, Search
 from curate.dedup.words import carray, pointer
@@ -36,7 +36,10 @@ MOST_PAIRS = 1 << 23
 """Candidate pairs, 16 bytes each, counted in every band that they share; more come from large sets of look-alikes,
 which a search over all rows decides in bounded time and memory."""
 
-_FILTER_BITS = 1 << 22
+_LARGEST_FILTER = 1 << 16
+"""64-bit words of the filter of a band, 512 KB, which a core's own cache holds. A word for four rows passes about one
+hash in a hundred that is not sought."""
+
 _SAID = ["verdict_dedup", *ANNOTATION_COLUMNS["dedup"]]
 
 _SAID_SCHEMA = pl.Schema({"row": pl.UInt32, "verdict_dedup": pl.String, **ANNOTATION_COLUMNS["dedup"]})
@@ -116,13 +119,20 @@ def grow(search: Search, last: Known) -> Found | None:
 
 @dataclass
 class _Pairs:
-    """Pairs of a row that is decided anew and a candidate: `level`, how alike; whether alike enough; or the same."""
+    """Pairs of rows that were compared, each once: the `worse` row may go with the `better` one, which is preferred.
 
-    x: Rows
-    y: Rows
+    `level`: how alike; `alike`: alike enough; `exact`: the same record.
+    """
+
+    worse: Rows
+    better: Rows
     level: NDArray[np.float64]
     alike: Mask
     exact: Mask
+
+    @classmethod
+    def none(cls) -> "_Pairs":
+        return cls(*(np.zeros(0, kind) for kind in (np.int64, np.int64, np.float64, bool, bool)))
 
     def __add__(self, other: "_Pairs") -> "_Pairs":
         return _Pairs(*(np.concatenate([a, b]) for a, b in zip(vars(self).values(), vars(other).values(), strict=True)))
@@ -138,56 +148,73 @@ class _Relation:
     now: Mask
 
     def regrown(self, links: pl.DataFrame) -> pl.DataFrame | None:
-        """Give the links as they are now; None where too much is touched."""
+        """Give the links as they are now; None where too much is touched.
+
+        Look-alikes are looked up of the new rows, and of those whose star does not stay. Any other row that is decided
+        anew can only go with its star, the best of those that stayed, or with what has come to stay since.
+        """
         row, of = (links[name].to_numpy().astype(np.int64) for name in ("row", "of"))
-        stayed = self.before.copy()
+        stayed = self.before & self.now
         stayed[row] = False
-        anew = self.now & ~self.before
-        anew[row[~self.now[of]]] = True
-        anew &= self.now
-        pairs, fresh = _Pairs(*(np.zeros(0, t) for t in (np.int64, np.int64, np.float64, bool, bool))), anew.copy()
+        added = self.now & ~self.before
+        stays, anew, looked = stayed, added, np.zeros_like(added)
+        pairs, chosen = _Pairs.none(), np.zeros(0, np.int64)
+        moved = np.zeros_like(added)  # anew with a star that stays
         while True:
-            if anew.sum() > MOST_TOUCHED * len(anew):
-                return None
-            found = self._candidates(np.flatnonzero(fresh))
-            if found is None or len(found[0]) + len(pairs.x) > MOST_PAIRS:
-                return None
-            pairs += self._compared(*found)
-            involved = np.union1d(np.flatnonzero(anew), pairs.y)
-            rank = np.empty(len(involved), np.int64)
-            rank[self.search.order(involved)] = np.arange(len(involved))
-            rank_x, rank_y = (rank[np.searchsorted(involved, side)] for side in (pairs.x, pairs.y))
-            stays, chosen = self._decided(anew, stayed, pairs, rank_x, rank_y)
-            if (np.bincount(pairs.x[stays[pairs.y] & (rank_y < rank_x)]) > MOST_CANDIDATES).any():
-                return None
-            changed = anew & (stays != stayed)
-            fresh = np.zeros_like(anew)
-            fresh[pairs.y[pairs.alike & changed[pairs.x] & (rank_x < rank_y)]] = True
-            fresh &= self.now & ~anew
-            if not fresh.any():
+            sought = added.copy()
+            sought[row[~stays[of]]] = True
+            sought &= self.now & ~looked
+            if not sought.any() and not moved.any():
                 break
-            anew |= fresh
+            anew, looked = anew | sought | moved, looked | sought
+            found = self._candidates(np.flatnonzero(sought))
+            if anew.sum() > MOST_TOUCHED * len(anew) or found is None or len(found[0]) + len(pairs.level) > MOST_PAIRS:
+                return None
+            with_star = moved[row] & self.now[of]
+            one, other = np.concatenate([found[0], row[with_star]]), np.concatenate([found[1], of[with_star]])
+            rank = self._ranks(anew, one, other, pairs.better)
+            behind = rank(one) > rank(other)
+            worse, better = np.where(behind, one, other), np.where(behind, other, one)
+            worth = anew[better] | stays[better]  # another one that went is not coming back
+            pairs += self._compared(*_without(worse[worth], better[worth], pairs))
+            stays, chosen = self._decided(anew, stayed, pairs, rank)
+            if (np.bincount(pairs.worse[stays[pairs.better] & anew[pairs.worse]]) > MOST_CANDIDATES).any():
+                return None
+            moved = np.zeros_like(anew)
+            moved[pairs.worse[pairs.alike & (stays & ~stayed)[pairs.better]]] = True
+            moved &= self.now & ~anew
         old = links.filter(pl.Series(self.now[row] & ~anew[row]))
         new = {
-            "row": pairs.x[chosen],
-            "of": pairs.y[chosen],
+            "row": pairs.worse[chosen],
+            "of": pairs.better[chosen],
             "jaccard": pairs.level[chosen],
             "exact": pairs.exact[chosen],
         }
         return pl.concat([old, pl.DataFrame(new, schema_overrides=LINKS)]).sort("row")
 
-    def _decided(self, anew: Mask, stayed: Mask, pairs: _Pairs, rank_x: Rows, rank_y: Rows) -> tuple[Mask, Rows]:
+    def _ranks(self, anew: Mask, *rows: Rows) -> Callable[[Rows], Rows]:
+        """Rank all rows that play a part, most preferred first."""
+        involves = anew.copy()
+        involves[np.concatenate(rows)] = True
+        involved = np.flatnonzero(involves)
+        rank = np.empty(len(involved), np.int64)
+        rank[self.search.order(involved)] = np.arange(len(involved))
+        return lambda some: rank[np.searchsorted(involved, some)]
+
+    def _decided(self, anew: Mask, stayed: Mask, pairs: _Pairs, rank: Callable[[Rows], Rows]) -> tuple[Mask, Rows]:
         """Decide the rows anew, in the order of preference. Gives which rows stay, and the pairs of those that go."""
-        usable = np.flatnonzero(pairs.alike & (rank_y < rank_x))
+        usable = np.flatnonzero(pairs.alike & anew[pairs.worse])
         # by the row in its order; then the better match first: the same record, the most alike, the most preferred
-        by = np.lexsort([rank_y[usable], -pairs.level[usable], ~pairs.exact[usable], rank_x[usable]])
-        usable = usable[by]
-        stays = np.where(anew, self.now, stayed & self.now)
-        chosen = _choose(pairs.x[usable], pairs.y[usable], stays)
+        worse, better = rank(pairs.worse[usable]), rank(pairs.better[usable])
+        usable = usable[np.lexsort([better, -pairs.level[usable], ~pairs.exact[usable], worse])]
+        stays = stayed | anew
+        chosen = _choose(pairs.worse[usable], pairs.better[usable], stays)
         return stays, usable[chosen]
 
     def _candidates(self, rows: Rows) -> tuple[Rows, Rows] | None:
         """Give the pairs (one of the rows, a row of now) that share a band; None where there are too many."""
+        if not len(rows):
+            return rows, rows
         search, part = self.search, PARTS_OF[self.how]
         names = [band_name(part, band) for band in range(search.bands)]
         if self.how in (FIELDS, RECORD):
@@ -197,7 +224,7 @@ class _Relation:
         def look(place: tuple[int, Index]) -> NDArray[np.uint64]:
             first, index = place
             asked = self.now[first : first + index.rows]
-            sought = probe.bitmaps, probe.ends, probe.hashes, probe.rows
+            sought = probe.filters, probe.heads, probe.ends, probe.hashes, probe.rows
             found = _look(index.addresses(names), asked, first, *sought, MOST_PAIRS)
             index.let_go()
             return found
@@ -208,24 +235,38 @@ class _Relation:
             total += len(found)
             if total >= MOST_PAIRS:
                 return None
-            pairs.append(np.unique(found))
+            pairs.append(_distinct(found))
         both = np.sort(np.concatenate(pairs))
         return (both >> np.uint64(32)).astype(np.int64), (both & np.uint64(0xFFFFFFFF)).astype(np.int64)
 
-    def _compared(self, x: Rows, y: Rows) -> _Pairs:
-        """Compare pairs, the first ones in order."""
+    def _compared(self, worse: Rows, better: Rows) -> _Pairs:
+        """Compare pairs."""
         facts: dict[str, Any] = {}
         for name in ("key_hi", "key_lo", "tools"):
-            facts[name] = [self.search.take(name, side) for side in (x, y)]
+            facts[name] = [self.search.take(name, side) for side in (worse, better)]
         same = {name: mine == yours for name, (mine, yours) in facts.items()}
         exact = same["key_hi"] & same["key_lo"] & same["tools"] & (self.how in (FIELDS, RECORD))
         asked = same["tools"] & ~exact
         search = self.search
-        words = search.take("words", x), search.take("words", y)
+        words = search.take("words", worse), search.take("words", better)
         level, alike = compare_pairs(
-            self.how, search.config, search.texts, search.workers, x=x, y=y, words=words, asked=asked
+            self.how, search.config, search.texts, search.workers, x=worse, y=better, words=words, asked=asked
         )
-        return _Pairs(x, y, np.where(exact, 1.0, level), alike | exact, exact)
+        return _Pairs(worse, better, np.where(exact, 1.0, level), alike | exact, exact)
+
+
+def _without(worse: Rows, better: Rows, pairs: _Pairs) -> tuple[Rows, Rows]:
+    """Give pairs once each, in order, without those that were compared before."""
+    new, old = ((one << 32) | other for one, other in ((worse, better), (pairs.worse, pairs.better)))
+    left = _distinct(new)
+    left = left[~np.isin(left, old, kind="sort")]
+    return left >> 32, left & 0xFFFFFFFF
+
+
+def _distinct(numbers: NDArray[Any]) -> NDArray[Any]:
+    """Sort numbers and leave out repeats (numpy.unique hashes them, which takes ten times as long for many)."""
+    ordered = np.sort(numbers)
+    return ordered[np.append(True, ordered[1:] != ordered[:-1])[: len(ordered)]]
 
 
 def _folded(values: NDArray[Any]) -> NDArray[np.uint32]:
@@ -239,68 +280,102 @@ def _folded(values: NDArray[Any]) -> NDArray[np.uint32]:
 class _Probe:
     """Rows by their hash in each band, sorted: band b is `hashes[ends[b]:ends[b + 1]]`, and the rows likewise.
 
-    `bitmaps`: (bands, bytes), which most hashes of other rows do not pass.
+    `filters`: (bands, words), two bits of a word for each hash; others seldom have both. `heads`: (bands, a power of
+    two), where the hashes begin that have the same upper bits.
     """
 
-    bitmaps: NDArray[np.uint8]
+    filters: NDArray[np.uint64]
+    heads: NDArray[np.uint32]
     ends: NDArray[np.int64]
     hashes: NDArray[np.uint32]
     rows: NDArray[np.uint64]
 
     @classmethod
     def of(cls, rows: Rows, bands: Sequence[NDArray[Any]]) -> "_Probe":
-        bitmaps = np.zeros((len(bands), _FILTER_BITS // 8), np.uint8)
+        size = min(_LARGEST_FILTER, 1 << (len(rows) // 4).bit_length())
+        filters = np.zeros((len(bands), size), np.uint64)
         hashes: list[NDArray[np.uint32]] = []
         sorted_rows: list[NDArray[np.uint64]] = []
-        for band, bitmap in zip(bands, bitmaps, strict=True):
+        for band, words in zip(bands, filters, strict=True):
             folded = _folded(band)
             order = np.argsort(folded, kind="stable")
             order = order[folded[order] != 0]
             hashes.append(folded[order])
             sorted_rows.append(rows[order].astype(np.uint64))
-            bits = folded[order] & np.uint32(_FILTER_BITS - 1)
-            np.bitwise_or.at(bitmap, bits >> np.uint32(3), np.uint8(1) << (bits & np.uint32(7)).astype(np.uint8))
+            _let_pass(folded[order], words)
         ends = np.cumsum([0, *(len(part) for part in hashes)])
-        return cls(bitmaps, ends, np.concatenate(hashes), np.concatenate(sorted_rows))
+        upper = len(rows).bit_length()
+        of_head = [np.bincount(part >> np.uint32(32 - upper), minlength=1 << upper) for part in hashes]
+        heads = np.stack([end + np.cumsum(n) - n for end, n in zip(ends, of_head, strict=False)])
+        return cls(filters, heads.astype(np.uint32), ends, np.concatenate(hashes), np.concatenate(sorted_rows))
 
 
 @compiled
-def _look(addresses, asked, first, bitmaps, ends, hashes, rows, most):
+def _look(addresses, asked, first, filters, heads, ends, hashes, rows, most):
     """Give the pairs (row << 32 | other row) that share a band, of the rows asked for in a shard, some repeatedly; no
     more than `most` of them.
 
     `addresses`: of the shard's columns, by band; one more than there are bands stands for the hash of whole records.
     """
     pairs, count = np.empty(1 << 10, np.uint64), 0
+    passed = np.empty(len(asked), np.uint32)
+    shift = np.uint32(32)
+    while heads.shape[1] >> (32 - shift) > 1:
+        shift -= np.uint32(1)
+    folded = np.empty(len(asked), np.uint32)
     for band in range(len(ends) - 1):
         column = carray(pointer(addresses[band]), len(asked), np.uint32)
-        whole = carray(pointer(addresses[band]), 2 * len(asked), np.uint32)
-        is_whole = addresses[len(ends) - 1] == band
-        bitmap = bitmaps[band]
-        for i in range(len(asked)):
-            value = max(np.uint32(1), whole[2 * i + 1]) if is_whole else column[i]
-            bit = value & np.uint32(_FILTER_BITS - 1)
-            if not bitmap[bit >> np.uint32(3)] >> np.uint8(bit & np.uint32(7)) & 1 or not asked[i] or not value:
-                continue
-            low, high = ends[band], ends[band + 1]
-            while low < high:
-                middle = (low + high) // 2
-                if hashes[middle] < value:
-                    low = middle + 1
-                else:
-                    high = middle
-            while low < ends[band + 1] and hashes[low] == value:
-                if rows[low] != np.uint64(first + i):
+        if addresses[len(ends) - 1] == band:
+            whole = carray(pointer(addresses[band]), 2 * len(asked), np.uint32)
+            for i in range(len(asked)):
+                folded[i] = max(whole[2 * i + 1], np.uint32(1))
+            column = folded
+        for k in range(_pass(column, filters[band], asked, passed)):
+            i = passed[k]
+            value = column[i]
+            at, end = heads[band, value >> shift], ends[band + 1]
+            while at < end and hashes[at] < value:
+                at += 1
+            while at < end and hashes[at] == value:
+                if rows[at] != np.uint64(first + i):
                     if count == most:
                         return pairs
                     if count == len(pairs):
                         longer = np.empty(2 * count, np.uint64)
                         longer[:count] = pairs
                         pairs = longer
-                    pairs[count] = rows[low] << np.uint64(32) | np.uint64(first + i)
+                    pairs[count] = rows[at] << np.uint64(32) | np.uint64(first + i)
                     count += 1
-                low += 1
+                at += 1
     return pairs[:count].copy()
+
+
+@inlined
+def _two_bits(value):
+    """Give two bits of 64 by the upper bits of a hash; the lower ones choose the word."""
+    one, other = value >> np.uint32(26), value >> np.uint32(20) & np.uint32(63)
+    return np.uint64(1) << np.uint64(one) | np.uint64(1) << np.uint64(other)
+
+
+@compiled
+def _let_pass(hashes, words):
+    """Set the bits of hashes that are sought."""
+    for value in hashes:
+        words[value & np.uint32(len(words) - 1)] |= _two_bits(value)
+
+
+@compiled
+def _pass(hashes, words, asked, passed):
+    """List the rows asked for whose hash may be sought. Gives how many."""
+    mask = np.uint32(len(words) - 1)
+    count = 0
+    for i in range(len(asked)):
+        value = hashes[i]
+        bits = _two_bits(value)
+        if words[value & mask] & bits == bits and asked[i] and value:
+            passed[count] = i
+            count += 1
+    return count
 
 
 @compiled

@@ -2,11 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
+from numpy.typing import NDArray
 
 from curate.dedup.search import Found
+from curate.dedup.texts import map_object
 from schemas.dataset import Shard
 from schemas.record import VERDICT_SCHEMA
 from schemas.stages import ANNOTATION_COLUMNS
@@ -32,15 +36,17 @@ def places(sides: Sequence[Side], rows: pl.Series) -> pl.DataFrame:
         for shard in side.shards:
             own = wanted.filter(wanted.is_between(first, first + shard.rows, closed="left"))
             if len(own):
-                text = pl.scan_ipc(shard.text).select("id", "source_file", "source_row").collect()
+                _, batch = map_object(shard.text)
+                rows_of = pa.array((own - first).to_numpy())
+                text = pl.DataFrame(pa.table(batch.select(["id", "source_file", "source_row"]).take(rows_of)))
                 of = f" of {side.version}" if side.version else ""
                 place = pl.format(
                     "{} ({} {}:{}{})", "id", pl.lit(shard.source), "source_file", "source_row", pl.lit(of)
                 )
-                named = text[(own - first).cast(pl.UInt32)].select("id", place=place)
+                named = text.select("id", place=place)
                 found.append(named.insert_column(0, own))
             first += shard.rows
-    return pl.concat(found)
+    return pl.concat(found, rechunk=True)
 
 
 def opinions(shards: Sequence[Shard], found: Found, named: pl.DataFrame, own_rows: int) -> Iterator[pl.DataFrame]:
@@ -49,50 +55,58 @@ def opinions(shards: Sequence[Shard], found: Found, named: pl.DataFrame, own_row
     Adds: verdict, detail, cluster_id (the kept row's id; null for a row without duplicates, which is nearly every row),
     duplicate_of, jaccard, conflict_id, answer_id (the first row of the group, also for that row itself).
     """
-    duplicates = (
-        found.duplicates.join(named.rename({"row": "of"}), on="of", maintain_order="left")
-        .with_columns(elsewhere=pl.col("of") >= own_rows)
-        .select(
-            "row",
-            verdict=pl.concat_str(
-                pl.when("elsewhere").then(pl.lit("overlap:")).otherwise(pl.lit("duplicate:")),
-                pl.when("exact").then(pl.lit("exact")).otherwise(pl.lit("near")),
-            ),
-            detail=pl.when("exact")
-            .then(pl.format("the same as {}", "place"))
-            .otherwise(pl.format("{} with {}", pl.col("jaccard").cast(pl.Float32).cast(pl.Float64).round(3), "place")),
-            duplicate_of="id",
-            jaccard=pl.col("jaccard").cast(pl.Float32),
-        )
+    of = _at(found.duplicates["of"], named)
+    duplicates = found.duplicates.hstack(of.select("id", "place")).select(
+        "row",
+        verdict=pl.concat_str(
+            pl.when(pl.col("of") >= own_rows).then(pl.lit("overlap:")).otherwise(pl.lit("duplicate:")),
+            pl.when("exact").then(pl.lit("exact")).otherwise(pl.lit("near")),
+        ),
+        detail=pl.when("exact")
+        .then(pl.format("the same as {}", "place"))
+        .otherwise(pl.format("{} with {}", pl.col("jaccard").cast(pl.Float32).cast(pl.Float64).round(3), "place")),
+        duplicate_of="id",
+        jaccard=pl.col("jaccard").cast(pl.Float32),
     )
-    clusters, conflicts, answers = (
-        _groups(links, named, column)
-        for links, column in (
-            (found.duplicates.filter(pl.col("of") < own_rows), "cluster_id"),
-            (found.conflicts, "conflict_id"),
-            (found.answers, "answer_id"),
-        )
-    )
-    parts = [duplicates, clusters, conflicts, answers]
-    opinion = pl.concat([part.select("row") for part in parts]).unique().sort("row")
+    parts = [
+        duplicates,
+        _groups(found.duplicates.filter(pl.col("of") < own_rows), named, "cluster_id"),
+        _groups(found.conflicts, named, "conflict_id"),
+        _groups(found.answers, named, "answer_id"),
+    ]
+    told = np.zeros(sum(shard.rows for shard in shards), bool)
     for part in parts:
-        opinion = opinion.join(part, on="row", how="left", maintain_order="left")
-    opinion = opinion.select("row", *OPINION)
+        told[part["row"].to_numpy()] = True
+    rows = np.flatnonzero(told)
+    opinion = pl.concat([_spread(part.drop("row"), part["row"].to_numpy(), rows) for part in parts], how="horizontal")
+    opinion = opinion.select(list(OPINION))
     first = 0
     for shard in shards:
-        start, end = opinion["row"].search_sorted(pl.Series([first, first + shard.rows], dtype=pl.UInt32))
-        said = np.full(shard.rows, -1)
-        said[opinion["row"][start:end].to_numpy() - first] = np.arange(start, end)
-        places = pl.Series(said).replace(-1, None)
-        yield opinion.select(pl.col(list(OPINION)).gather(places))
+        start, end = np.searchsorted(rows, [first, first + shard.rows])
+        own = opinion.slice(start, end - start)
+        yield _spread(own, rows[start:end], np.arange(first, first + shard.rows))
         first += shard.rows
 
 
+def _at(rows: pl.Series, named: pl.DataFrame) -> pl.DataFrame:
+    """Give the names of rows, one by one. `named` is in the order of rows."""
+    return named[pl.Series(np.searchsorted(named["row"].to_numpy(), rows.to_numpy()))]
+
+
+def _spread(frame: pl.DataFrame, rows: NDArray[Any], over: NDArray[Any]) -> pl.DataFrame:
+    """Give a frame about some rows as one about more rows, nulls where it says nothing. Both are in order."""
+    places = np.full(len(over), frame.height)
+    places[np.searchsorted(over, rows)] = np.arange(frame.height)
+    nothing = pl.DataFrame({name: [None] for name in frame.columns}, schema=frame.schema)
+    return pl.concat([frame, nothing], rechunk=True).select(pl.all().gather(pl.Series(places)))
+
+
 def _groups(links: pl.DataFrame, named: pl.DataFrame, column: str) -> pl.DataFrame:
-    """Give every row of a group, its first one too, the id of that first one."""
-    members = pl.concat([links.select("row", "of"), links.select(pl.col("of").alias("row"), "of").unique()])
-    ids = named.select(pl.col("row").alias("of"), pl.col("id").alias(column))
-    return members.join(ids, on="of", maintain_order="left").select("row", column)
+    """Give every row of a group, its first one too, the id of that first one, in the order of rows."""
+    firsts = links["of"].unique()
+    members = pl.DataFrame({"row": pl.concat([links["row"], firsts]), "of": pl.concat([links["of"], firsts])})
+    members = members.sort("row")
+    return members.select("row", _at(members["of"], named)["id"].alias(column))
 
 
 def said(found: Found, own_rows: int) -> str:

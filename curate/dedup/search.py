@@ -167,9 +167,11 @@ class Search:
         """Give a column of the indexes for some rows."""
         order = np.argsort(rows, kind="stable")
         ends = np.searchsorted(rows[order], np.cumsum([index.rows for index in self.indexes]))
-        parts: list[NDArray[Any]] = []
-        for (first, index), start, end in zip(self.numbered(), [0, *ends[:-1]], ends, strict=True):
-            parts.append(index.column(name)[rows[order[start:end]] - first])
+        parts = [
+            index.column(name)[rows[order[start:end]] - first]
+            for (first, index), start, end in zip(self.numbered(), [0, *ends[:-1]], ends, strict=True)
+            if start < end or not first
+        ]
         taken = np.concatenate(parts)
         given = np.empty_like(taken)
         given[order] = taken
