@@ -25,6 +25,9 @@ ANNOTATION_COLUMNS: dict[str, pl.Schema] = {
     "ingest": pl.Schema(),
     "normalize": pl.Schema(),
     "rules": pl.Schema({"flags": pl.List(pl.String)}),
+    "pii": pl.Schema(
+        {"entities": pl.List(pl.Struct({"kind": pl.String, "turn": pl.UInt32, "start": pl.UInt32, "end": pl.UInt32}))}
+    ),
     "signals": pl.Schema(
         {
             "prompt_words": pl.Float32,
@@ -43,6 +46,25 @@ ANNOTATION_COLUMNS: dict[str, pl.Schema] = {
             "jaccard": pl.Float32,
             "conflict_id": pl.String,
             "answer_id": pl.String,
+        }
+    ),
+    "decontaminate": pl.Schema(
+        {
+            "matches": pl.List(
+                pl.Struct({"eval": pl.String, "item": pl.String, "coverage": pl.Float32, "text": pl.String})
+            )
+        }
+    ),
+    "score": pl.Schema(
+        {
+            "perplexity": pl.Float32,
+            "ifd": pl.Float32,
+            "judge": pl.Float32,
+            "judge_reason": pl.String,
+            "judge_error": pl.String,
+            "diversity": pl.Float32,
+            "nearest": pl.String,
+            "score": pl.Float32,
         }
     ),
     "select": pl.Schema({"weight": pl.Float32}),
