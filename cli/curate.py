@@ -21,21 +21,28 @@ from cli.options import (
     config_options,
     read_settings,
 )
-from cli.render import next_commands, number, out, print_json, progress, say, table
+from cli.render import next_commands, number, out, print_json, progress, say
 from schemas.config import (
     Config,
+    DecontaminateConfig,
     DedupConfig,
     Format,
     IngestConfig,
     NormalizeConfig,
+    PiiConfig,
     RulesConfig,
+    ScoreConfig,
+    SelectConfig,
     SignalsConfig,
     SplitConfig,
 )
 from schemas.errors import ConfigError
+from schemas.train_config import TrainConfig
 
 if TYPE_CHECKING:
+    from curate.pipeline import Makers
     from curate.version import Commit
+    from schemas.dataset import Dataset
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 
@@ -122,11 +129,11 @@ def _stage_command(name: str, model: type[Config], line: str, example: str) -> C
     "normalize", NormalizeConfig, "Make the text uniform; every edit is logged.", "sft curate normalize mix --no-nfc"
 )
 def normalize() -> None:
-    """Make the text uniform: Unicode NFC, line ends, control characters, blanks, role names, empty system prompts."""
+    """Make the text uniform: Unicode NFC, line ends, control characters, blanks, roles, empty prompts, wrappers."""
 
 
 @app.command(
-    short_help="Judge rows: reject what is unfit, flag what is doubtful.",
+    short_help="Mend rows, reject what is unfit, flag what is doubtful.",
     epilog="Example: sft curate rules mix --disable rule:placeholder_response",
 )
 @config_options(RulesConfig)
@@ -136,18 +143,37 @@ def rules(
         str | None, typer.Argument(metavar="REF", help="NAME (latest), NAME@7, NAME@tag, or a manifest's path.")
     ] = None,
     list_: Annotated[bool, typer.Option("--list", help="List the rules and stop.")] = False,
+    explain: Annotated[
+        str | None, typer.Option("--explain", metavar="RULE", help="Show all about one rule, with examples, and stop.")
+    ] = None,
     config: ConfigFileOption = None,
     store: StoreOption = DEFAULT_STORE,
     message: MessageOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Judge rows by rules: some reject, others flag a row that is kept."""
-    if list_:
-        list_rules(json=json)
+    """Judge rows by rules: some mend the text, some reject, others flag a row that is kept."""
+    if list_ or explain:
+        from cli import rules as shown
+
+        settings = _settings("rules", RulesConfig, given, config)
+        if explain:
+            shown.explain(explain, settings, json=json)
+        else:
+            shown.show_list(settings, json=json)
         return
     if ref is None:
-        raise typer.BadParameter("name a version, or --list", param_hint="REF")
+        raise typer.BadParameter("name a version, or --list, or --explain RULE", param_hint="REF")
     run_stage_command("rules", RulesConfig, ref, given, config, store, message, json=json)
+
+
+@_stage_command(
+    "pii",
+    PiiConfig,
+    "Find personal data and secrets; report, redact or reject.",
+    "sft curate pii mix --action redact --allow '/.*@company\\.com/'",
+)
+def pii() -> None:
+    """Find e-mail addresses, phone, card and account numbers, IP addresses, keys and tokens; all is shown masked."""
 
 
 @_stage_command(
@@ -187,6 +213,47 @@ def dedup(
         run_stage_command("dedup", DedupConfig, ref, given, config, store, message, json=json)
 
 
+@app.command(
+    short_help="Leave out rows that hold items of evaluation sets.",
+    epilog="Example: sft curate decontaminate mix --eval gsm8k --eval my_eval.jsonl --allow allowed.txt",
+)
+@config_options(DecontaminateConfig)
+def decontaminate(
+    ref: RefArgument,
+    given: dict[str, Any],
+    config: ConfigFileOption = None,
+    store: StoreOption = DEFAULT_STORE,
+    message: MessageOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Reject rows that hold an item of an evaluation set, whole or with words changed, and show what was found."""
+    if not _settings("decontaminate", DecontaminateConfig, given, config).eval:
+        raise ConfigError("--eval", "not given", "a file, a glob, an hf://datasets/ path or a preset such as gsm8k")
+    run_stage_command("decontaminate", DecontaminateConfig, ref, given, config, store, message, json=json)
+
+
+@app.command(
+    short_help="Show what would be trained, row by row and source by source.",
+    epilog="Example: sft curate audit mix --tokenizer HuggingFaceTB/SmolLM2-135M",
+)
+def audit(
+    ref: RefArgument,
+    tokenizer: Annotated[
+        str, typer.Option("--tokenizer", metavar="T", help="A tokenizer's folder, a hub id, or tiny.")
+    ],
+    max_tokens: Annotated[
+        int, typer.Option("--max-tokens", min=8, help="Tokens that a packed row holds; longer rows are not used.")
+    ] = TrainConfig.model_fields["max_tokens"].default,
+    rows: Annotated[int, typer.Option("--rows", min=0, help="Refused rows to name; --json names all of them.")] = 0,
+    store: StoreOption = DEFAULT_STORE,
+    json: JsonOption = False,
+) -> None:
+    """Render, tokenise and mask every kept row as a run would, and count what is learnt and what is lost."""
+    from cli.audit import audit as audited
+
+    audited(ref, tokenizer, max_tokens, store, rows=rows, json=json)
+
+
 def _preview(ref: str, given: dict[str, Any], samples: int, file: Path | None, root: Path, *, json: bool) -> None:
     from curate.dedup.preview import preview
     from schemas.dataset import open_dataset
@@ -208,6 +275,39 @@ def _typed(name: str, value: Any) -> list[str]:
     """Give an option as it is typed; one that takes several values is typed once for each."""
     values = value if isinstance(value, list) else [value]
     return [word for one in values for word in (f"--{name.replace('_', '-')}", str(one))]
+
+
+@app.command(
+    short_help="Score every text once: language model, judge, embeddings.",
+    epilog="Example: sft curate score mix --difficulty gpt2 --weights quality=1,ifd=1",
+)
+@config_options(ScoreConfig)
+def score(
+    ref: RefArgument,
+    given: dict[str, Any],
+    config: ConfigFileOption = None,
+    store: StoreOption = DEFAULT_STORE,
+    message: MessageOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Score the kept rows by a language model, a judge or embeddings, and weigh columns into one score from 0 to 1.
+
+    A text is scored once: what a scorer has said is kept, also when the command is interrupted. Rejects nothing, unless
+    --semantic-action says so.
+    """
+    from cli.score import makers, report
+
+    run_stage_command("score", ScoreConfig, ref, given, config, store, message, json=json, makers=makers, report=report)
+
+
+@_stage_command(
+    "select",
+    SelectConfig,
+    "Keep the best rows within a budget; draw, mix and weigh sources.",
+    "sft curate select mix --tokens 5M --quota task:coding=0.2",
+)
+def select() -> None:
+    """Keep the best of the kept rows: a share, a number, or a budget of tokens; with quotas, samples and weights."""
 
 
 @_stage_command(
@@ -234,14 +334,22 @@ def run(
     json: JsonOption = False,
 ) -> None:
     """Run a whole pipeline and commit one version. An interrupted run goes on where it stopped."""
+    from cli.score import makers
     from curate.pipeline import read_recipe, run_recipe
     from curate.store import Store
     from curate.summary import summarise
     from schemas.dataset import Dataset
 
+    settings = read_recipe(recipe)
     with guarded(store, json=json), progress(quiet=json) as started:
         done = run_recipe(
-            Store(store), read_recipe(recipe), name=name, base=recipe.parent, message=message, started=started
+            Store(store),
+            settings,
+            name=name,
+            base=recipe.parent,
+            message=message,
+            started=started,
+            makers=makers(settings.score),
         )
     manifest = done.commit.manifest
     if json:
@@ -261,17 +369,6 @@ def run(
     )
 
 
-def list_rules(*, json: bool) -> None:
-    """Print every rule with what it does."""
-    from curate.rules import list_rules as known
-
-    rows = [(rule.name, rule.severity, rule.sentence) for rule in known()]
-    if json:
-        print_json({"rules": [{"name": n, "severity": s, "sentence": t} for n, s, t in rows]})
-    else:
-        table("Rules", ["rule", "severity", "what it finds"], rows)
-
-
 def run_stage_command(
     name: str,
     model: type[Config],
@@ -282,8 +379,14 @@ def run_stage_command(
     message: str | None,
     *,
     json: bool,
+    makers: "Callable[[Any], Makers] | None" = None,
+    report: "Callable[[Dataset, bool], dict[str, Any]] | None" = None,
 ) -> None:
-    """Run one stage on a version, commit, and tell what happened."""
+    """Run one stage on a version, commit, and tell what happened.
+
+    `makers` gives from the settings what makes the stage, where it needs more than `curate`; `report` shows the version
+    that came out (not when told to be quiet) and gives the same as plain values.
+    """
     from curate.pipeline import apply_stage
     from curate.store import Store
     from schemas.dataset import Dataset, open_dataset
@@ -295,23 +398,33 @@ def run_stage_command(
     latest = place.latest(dataset.manifest.name) if pinned else None
     with guarded(dataset.root, json=json), progress(quiet=json) as started:
         result, commit = apply_stage(
-            place, dataset, name, settings, message=message, progress=started(name, dataset.rows), latest=latest
+            place,
+            dataset,
+            name,
+            settings,
+            message=message,
+            progress=started(name, dataset.rows),
+            latest=latest,
+            makers=makers(settings) if makers else {},
         )
     count = next(c for c in commit.manifest.counts if c.stage == name)
+    made = Dataset(commit.manifest, dataset.root)
     if json:
-        print_json(
-            {**count.model_dump(), "notes": list(result.notes), "seconds": result.entry.seconds, **_committed(commit)}
-        )
+        shown = report(made, json) if report else {}
+        told = {"notes": list(result.notes), "seconds": result.entry.seconds, **shown}
+        print_json({**count.model_dump(), **told, **_committed(commit)})
         return
     for note in result.notes:
         say(note)
     edited = f", {number(count.edited)} edited" if count.edited else ""
     out(f"{name}: {number(count.entered)} rows in, {number(count.kept)} kept{edited}")
     reasons(count.rejected)
+    if report:
+        report(made, json)
     _tell(commit)
     if commit.is_new and latest and latest.seq != dataset.manifest.seq:
         say(f"made from {ref}: what {latest.name}@{latest.seq} has besides is not in it")
-    if stale := Dataset(commit.manifest, dataset.root).stale():
+    if stale := made.stale():
         say(f"stale now, as they read what this stage changed: {', '.join(stale)} (run them again, or sft curate run)")
 
 

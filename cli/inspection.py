@@ -17,12 +17,26 @@ SHOWN_CHANGES = 20
 
 
 @app.command(epilog="Example: sft show mix@3")
-def show(ref: RefArgument, store: StoreOption = DEFAULT_STORE, json: JsonOption = False) -> None:
+def show(
+    ref: RefArgument,
+    coverage: Annotated[
+        bool, typer.Option("--coverage", help="Show tasks, languages, lengths and turns of the kept rows instead.")
+    ] = False,
+    store: StoreOption = DEFAULT_STORE,
+    json: JsonOption = False,
+) -> None:
     """Show a version: rows through the stages, reasons, sources, splits, and what is stale."""
     from curate.summary import summarise
     from schemas.dataset import open_dataset
 
     dataset = open_dataset(ref, store)
+    if coverage:
+        from cli.coverage import show_coverage
+        from curate.coverage import cover
+
+        found = cover(dataset)
+        print_json(found.to_json()) if json else show_coverage(found)
+        return
     summary = summarise(dataset)
     if json:
         print_json(summary.to_json())

@@ -12,7 +12,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import typer
-from pydantic import ValidationError
+from pydantic import BeforeValidator, ValidationError
 from pydantic.fields import FieldInfo
 
 from schemas.config import Config
@@ -88,11 +88,13 @@ def _plain_type(annotation: Any) -> Any:
     """Give the type that Typer parses: without None and Annotated; a tuple of values becomes a repeated option."""
     origin = get_origin(annotation)
     if origin is Annotated:
-        return _plain_type(get_args(annotation)[0])
+        reads_words = any(isinstance(note, BeforeValidator) for note in get_args(annotation))  # such as 5M
+        return str if reads_words else _plain_type(get_args(annotation)[0])
     if origin in (Union, UnionType):
         return _plain_type(next(a for a in get_args(annotation) if a is not NoneType))
     if origin is tuple:
-        return list[get_args(annotation)[0]]
+        element = _plain_type(get_args(annotation)[0])
+        return list[str if get_origin(element) is Literal else element]  # Typer has no lists of choices
     return annotation if origin is Literal or isinstance(annotation, type) else str
 
 
@@ -101,6 +103,8 @@ def _shown(default: Any) -> str:
         return ""
     if isinstance(default, bool):
         return "on" if default else "off"
+    if isinstance(default, dict):
+        return ",".join(f"{name}={value:g}" for name, value in default.items())  # pyright: ignore[reportUnknownVariableType] # weights
     return ", ".join(map(str, default)) if isinstance(default, tuple) else str(default)  # pyright: ignore[reportUnknownArgumentType] # any tuple
 
 

@@ -132,10 +132,19 @@ def _stages(dataset: Dataset, shard: Shard, index: int) -> Iterator[Event]:
         if judged is None:
             continue
         facts = {name: value for name, value in judged.items() if value not in (None, [])}
+        if facts and (scorers := _scorers(dataset, stage)):
+            facts["scored_by"] = scorers
         if reason := judged["verdict"]:
             yield Event(stage, f"rejected: {sentence(reason)}", facts | _match(dataset, judged))
         elif facts:
             yield Event(stage, "noted", facts)
+
+
+def _scorers(dataset: Dataset, stage: str) -> list[str]:
+    """Name the scorers whose columns a stage holds, each with its model; the manifest has all that is known of them."""
+    entry = dataset.manifest.stage(stage)
+    who: dict[str, dict[str, Any]] = entry.config.get("scorers", {}) if entry else {}
+    return [f"{name} ({scorer['model']})" for name, scorer in who.items()]
 
 
 def _overlay_row(path: Path, index: int) -> dict[str, Any] | None:

@@ -13,6 +13,7 @@ from typing import Any
 import polars as pl
 
 from curate.stage import Output, Progress, ShardOutput, Stage
+from curate.wrappers import SIGNS, unwrap
 from schemas.config import NormalizeConfig
 from schemas.dataset import Dataset, Shard
 from schemas.record import OVERLAY_SCHEMA, ROLE_NAMES, ROLES, VERDICT_SCHEMA, content_hash
@@ -45,6 +46,7 @@ _ORDER = (
     "edit:role_names",
     "edit:empty_system",
     "edit:empty_context",
+    "edit:unwrapped",
 )
 
 
@@ -88,8 +90,22 @@ def _passes(text: str, config: NormalizeConfig) -> Iterator[tuple[str, str]]:
 
 
 def normalize_row(messages: Sequence[Mapping[str, Any]], context: str | None, config: NormalizeConfig) -> Rewritten:
-    """Normalise one row: roles, every text, and what has no text."""
+    """Normalise one row: roles, every text, what has no text, and wrappers, also one inside another."""
     edits: set[str] = set()
+    turns = [dict(message) for message in messages]
+    while True:
+        while config.unwrap and (found := unwrap(turns, context)):
+            edits.add("edit:unwrapped")
+            turns, context = found.messages, found.context
+        before = turns, context
+        turns, context = _normalize_turns(turns, context, config, edits)
+        if (turns, context) == before:
+            return Rewritten(turns, context, tuple(edit for edit in _ORDER if edit in edits))
+
+
+def _normalize_turns(
+    messages: Sequence[Mapping[str, Any]], context: str | None, config: NormalizeConfig, edits: set[str]
+) -> tuple[list[dict[str, Any]], str | None]:
     turns: list[dict[str, Any]] = []
     for message in messages:
         turn = dict(message)
@@ -110,7 +126,7 @@ def normalize_row(messages: Sequence[Mapping[str, Any]], context: str | None, co
         if config.empty_system and not context.strip(BLANKS):
             context = None
             edits.add("edit:empty_context")
-    return Rewritten(turns, context, tuple(edit for edit in _ORDER if edit in edits))
+    return turns, context
 
 
 def _may_change(text: pl.Expr) -> pl.Expr:
@@ -131,7 +147,8 @@ def candidates(frame: pl.DataFrame) -> pl.DataFrame:
     turn = pl.col("messages").struct
     role, content = turn.field("role"), turn.field("content")
     empty_system = (role == "system") & (content.fill_null("").str.strip_chars(BLANKS) == "")
-    odd_turns = turns.filter(_may_change(content) | ~role.is_in(ROLES) | empty_system).get_column("row")
+    wrapped = content.str.contains_any(list(SIGNS)).fill_null(value=False)
+    odd_turns = turns.filter(_may_change(content) | ~role.is_in(ROLES) | empty_system | wrapped).get_column("row")
     return frame.filter(pl.col("row").is_in(odd_turns.implode()) | _may_change(pl.col("context")))
 
 
@@ -172,4 +189,4 @@ def run(dataset: Dataset, config: NormalizeConfig, progress: Progress) -> Iterat
         progress(shard.rows)
 
 
-STAGE = Stage("normalize", 1, NormalizeConfig, run, features=("overlays",))
+STAGE = Stage("normalize", 2, NormalizeConfig, run, features=("overlays",))

@@ -5,15 +5,18 @@ the finished stages again, and a run over an unchanged dataset computes nothing 
 """
 
 import tomllib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from pydantic import ValidationError
 
 from curate.ingest import ingest
 from curate.ingest.inputs import find_inputs
 from curate.sources import Started
-from curate.stage import Progress, StageResult, no_progress, run_stage
+from curate.stage import Progress, Stage, StageResult, no_progress, run_stage
 from curate.stages import PIPELINE, stage
 from curate.store import Store
 from curate.version import Commit, Draft, commit_version
@@ -22,6 +25,12 @@ from schemas.dataset import Dataset
 from schemas.errors import ConfigError
 from schemas.manifest import FileEntry, Manifest, Source, digest
 from schemas.objects import file_sha256
+
+Makers = Mapping[str, Callable[[Dataset, Any], Stage]]
+"""Stages that the caller makes, by name, from the dataset and their settings: those that need what is not of `curate`,
+such as a language model. They run in any case, and keep for themselves what need not be done again."""
+
+NO_MAKERS: Makers = MappingProxyType({})
 
 
 @dataclass
@@ -64,10 +73,12 @@ def run_recipe(
     base: Path | None = None,
     message: str | None = None,
     started: Started = _nobody,
+    makers: Makers = NO_MAKERS,
 ) -> Run:
     """Ingest what is missing, run the recipe's stages in their fixed order, and commit one version at the end.
 
-    `base` is the folder that the recipe's relative paths start from. Raises ConfigError without a dataset or rows.
+    `base` is the folder that the recipe's relative paths start from; `makers` make the stages that need more than this
+    package. Raises ConfigError without a dataset or rows.
     """
     dataset_name = name or recipe.dataset
     if dataset_name is None:
@@ -88,8 +99,9 @@ def run_recipe(
         config = getattr(recipe, stage_name)
         if config is not None:
             dataset = Dataset(draft.manifest(), store.root)
-            known = stage(stage_name)
-            result = run_stage(store, dataset, known, config, started(stage_name, dataset.rows))
+            own = stage_name in makers
+            known = makers[stage_name](dataset, config) if own else stage(stage_name)
+            result = run_stage(store, dataset, known, config, started(stage_name, dataset.rows), fresh=own)
             draft = draft.with_stage(result, known.features)
             results.append(result)
             notes.extend(result.notes)
@@ -165,12 +177,14 @@ def apply_stage(
     message: str | None = None,
     progress: Progress = no_progress,
     latest: Manifest | None = None,
+    makers: Makers = NO_MAKERS,
 ) -> tuple[StageResult, Commit]:
     """Run one stage on a version and commit the result. Gives the stage's result and what became of it.
 
-    `latest` is the dataset's latest version, where the stage runs on an older one.
+    `latest` is the dataset's latest version, where the stage runs on an older one; `makers` as in `run_recipe`.
     """
-    known = stage(name)
-    result = run_stage(store, dataset, known, known.config.model_validate(config), progress)
+    own = name in makers
+    known = makers[name](dataset, config) if own else stage(name)
+    result = run_stage(store, dataset, known, known.config.model_validate(config), progress, fresh=own)
     draft = Draft.of(dataset.manifest).with_stage(result, known.features)
     return result, commit_version(store, draft, dataset.manifest, message or name, latest=latest)

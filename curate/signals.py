@@ -1,5 +1,8 @@
 """Signals: cheap measures of each row, and a heuristic quality made from three of them. Signals never reject.
 
+Two are words: `language`, which the answer is written in (`curate.language`; null where that is not certain), and
+`task`, what the prompt asks for (`curate.task`). The others are numbers.
+
     quality = length · variety · text, each between 0 and 1
 
     length   log(1 + response_words) / log(1 + good_response_words), at most 1. Longer answers teach more (the 1,000
@@ -21,7 +24,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from curate.key import answer_text, key_text
+from curate.language import detect
 from curate.stage import Output, Progress, ShardOutput, Stage
+from curate.task import classify
 from schemas.config import SignalsConfig
 from schemas.dataset import Dataset, Shard
 from schemas.record import VERDICT_SCHEMA, prompt_text
@@ -96,12 +101,15 @@ def quality(config: SignalsConfig) -> pl.Expr:
 def measure_shard(shard: Shard, config: SignalsConfig) -> pl.DataFrame:
     """Give the annotation of one shard.
 
-    Reads: messages, context, kept. Adds: verdict, detail, and the signals (all null for rows that are not judged).
+    Reads: messages, context, category, kept. Adds: verdict, detail, and the signals, all null for
+    rows that are not judged.
     """
-    rows = shard.view(["messages", "context", "kept"], before_stage="signals").with_row_index("row").collect()
+    rows = (
+        shard.view(["messages", "context", "category", "kept"], before_stage="signals").with_row_index("row").collect()
+    )
+    judged = rows.filter("kept").with_columns(answer=answer_text())
     judged = (
-        rows.filter("kept")
-        .with_columns(answer=answer_text())
+        judged.with_columns(classify(judged), detect(judged["answer"]))
         .with_columns(**measures(pl.col("answer")))
         .with_columns(pl.col("answer").map_batches(repetition, return_dtype=pl.Float32).alias("repetition"))
         .with_columns(quality=quality(config))
@@ -118,4 +126,4 @@ def run(dataset: Dataset, config: SignalsConfig, progress: Progress) -> Iterator
         progress(shard.rows)
 
 
-STAGE = Stage("signals", 1, SignalsConfig, run)
+STAGE = Stage("signals", 2, SignalsConfig, run)

@@ -12,12 +12,15 @@ from schemas.errors import ConfigError
 if TYPE_CHECKING:
     from curate.stage import Stage
 
-PIPELINE: tuple[str, ...] = ("normalize", "rules", "signals", "dedup", "split")
+PIPELINE: tuple[str, ...] = ("normalize", "rules", "pii", "signals", "dedup", "decontaminate", "score", "select", "split")
 """The stages that run over a dataset; ingest makes it and review is people's work."""
+
+_ELSEWHERE = {"score": "quality.score"}
+"""Stages that lie in a folder of another name."""
 
 
 def stage(name: str) -> "Stage":
     """Give a stage by its name; raise ConfigError that names the known ones."""
     if name not in PIPELINE:
         raise ConfigError(f"stage {name!r}", "no such stage", f"one of {', '.join(PIPELINE)}")
-    return import_module(f"curate.{name}").STAGE
+    return import_module(f"curate.{_ELSEWHERE.get(name, name)}").STAGE

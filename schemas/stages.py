@@ -37,6 +37,8 @@ ANNOTATION_COLUMNS: dict[str, pl.Schema] = {
             "distinct_words": pl.Float32,
             "repetition": pl.Float32,
             "quality": pl.Float32,
+            "language": pl.String,
+            "task": pl.String,
         }
     ),
     "dedup": pl.Schema(
@@ -51,7 +53,15 @@ ANNOTATION_COLUMNS: dict[str, pl.Schema] = {
     "decontaminate": pl.Schema(
         {
             "matches": pl.List(
-                pl.Struct({"eval": pl.String, "item": pl.String, "coverage": pl.Float32, "text": pl.String})
+                pl.Struct(
+                    {
+                        "eval": pl.String,
+                        "item": pl.String,
+                        "coverage": pl.Float32,
+                        "where": pl.String,
+                        "text": pl.String,
+                    }
+                )
             )
         }
     ),

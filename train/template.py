@@ -201,11 +201,14 @@ class _NotRenderedError(Exception):
     """The template left out something that the record says."""
 
 
-def encode(records: Sequence[Record], template: Template, *, max_tokens: int, chunk: int = 512) -> Encoded:
+def encode(
+    records: Sequence[Record], template: Template, *, max_tokens: int, chunk: int = 512, strict: bool = True
+) -> Encoded:
     """Turn records into examples of at most `max_tokens` tokens, or refusals; every record is in one of the two.
 
     Raises ModelError, naming a record and how many there are, where the template or tokenizer is to blame: it fails,
     leaves out a turn, ends an assistant turn without a stop token, or the decoded mask is not the assistant's text.
+    Without `strict` these are refusals like the others.
     """
     special = _special_pattern(template.tokenizer)
     examples: list[Example] = []
@@ -225,7 +228,8 @@ def encode(records: Sequence[Record], template: Template, *, max_tokens: int, ch
             else:
                 examples.append(found)
         trimmed += sum(r.trimmed for r in rendered)
-    _raise_fatal(refusals, template.name, len(records))
+    if strict:
+        _raise_fatal(refusals, template.name, len(records))
     return Encoded(tuple(examples), tuple(refusals), trimmed)
 
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import polars as pl
 import pytest
 
 from curate.rules import STAGE, list_rules
@@ -63,13 +64,11 @@ FAILS: dict[str, list[Row]] = {
         chat("Rewrite:", "Rewrite:", context="it rains"),
     ],
     "flag:short_response": [answer("Two words"), answer("Yes")],
-    "flag:placeholder_context": [
-        *map(
-            about,
-            ["No input", "<noinput>", "< noinput >.", "(no input)", "No input required.", "N/A", "none", "<none>"],
-        ),
-        *map(about, ["No context provided", "not applicable", "NULL"]),
+    "fix:placeholder_context": [
+        *map(about, ["No input", "<noinput>", "< noinput >.", "(no input)", "No input required.", "N/A", "<none>"]),
+        *map(about, ["No context provided", "not applicable", "<noinput> 8", "`<noinput>`", "\\<noinput\\>"]),
     ],
+    "flag:placeholder_context": [*map(about, ["none", "NULL", "(blank"])],
     "flag:url_only_context": [
         *map(about, ["https://example.com/a?b=c", " www.example.com ", "https:\\\\www.example.com"]),
         about("http://a.example\nhttp://b.example"),
@@ -105,9 +104,10 @@ PASSES: dict[str, list[Row]] = {
         chat("Correct the grammar.", "He spoke loudly.", context="He spoke loudly."),
     ],
     "flag:short_response": [answer("Just three words")],
-    "flag:placeholder_context": [
-        *map(about, ["No input was lost in the flood.", "none of these", "I can't not go", "Na", "input"])
+    "fix:placeholder_context": [
+        *map(about, ["No input was lost in the flood.", "none", "I can't not go", "Na", "input", "No inputs fit 8"])
     ],
+    "flag:placeholder_context": [*map(about, ["none of these", "<none>", "blank page"])],
     "flag:url_only_context": [about("See https://example.com"), about("https://example.com is down"), about("www")],
     "flag:response_equals_context": [chat("Correct it.", "He spoke loudly!", context="He spoke loudly.")],
     "flag:refusal": [
@@ -124,37 +124,41 @@ CASES = [(name, row, True) for name, rows in FAILS.items() for row in rows] + [
 
 
 def test_every_rule_has_its_pair_and_its_sentence() -> None:
-    names = {rule.name for rule in list_rules()}
-    assert names == set(FAILS) == set(PASSES)
-    assert names <= set(REASONS)
-    assert all(rule.sentence == REASONS[rule.name] for rule in list_rules())
-    assert all(rule.name.startswith("rule:" if rule.severity == "reject" else "flag:") for rule in list_rules())
+    """Here are the pairs of the rules about structure and placeholders; each rule carries one pair of its own."""
+    assert set(FAILS) == set(PASSES) <= {rule.name for rule in list_rules()}
+    for rule in list_rules():
+        assert rule.hit is not None
+        assert rule.near is not None
+        assert rule.sentence == REASONS[rule.name]
+        assert rule.name.startswith({"reject": "rule:", "review": "flag:", "fix": "fix:"}[rule.severity])
 
 
 @pytest.fixture(scope="module")
-def judged(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str | None, str | None, list[str]]]:
-    """Verdict, detail and flags of each of CASES, judged in one run."""
+def judged(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str | None, str | None, list[str], list[str]]]:
+    """Verdict, detail, flags and edits of each of CASES, judged in one run."""
     store = Store(tmp_path_factory.mktemp("rules"))
     after, _ = run_on(store, make_dataset(store, {"a": [row for _, row, _ in CASES]}), STAGE)
-    return view(after, "verdict_rules", "detail_rules", "flags").rows()
+    overlay = pl.read_ipc(after.shards[0].overlays["rules"])
+    edits = dict(overlay.select("row", "edits").iter_rows())
+    rows = view(after, "verdict_rules", "detail_rules", "flags").rows()
+    return [(*row, edits.get(i, [])) for i, row in enumerate(rows)]
 
 
 @pytest.mark.parametrize(
     "case", range(len(CASES)), ids=lambda i: f"{'fails' if CASES[i][2] else 'passes'}-{CASES[i][0]}-{i}"
 )
 def test_rule_finds_what_just_fails_and_nothing_that_just_passes(
-    case: int, judged: list[tuple[str | None, str | None, list[str]]]
+    case: int, judged: list[tuple[str | None, str | None, list[str], list[str]]]
 ) -> None:
     name, _, fails = CASES[case]
-    verdict, detail, flags = judged[case]
-    found = name in flags if name.startswith("flag:") else verdict == name
-    assert found == fails
-    assert (detail is None) == (verdict is None)
+    verdict, detail, flags, edits = judged[case]
+    assert (name in (verdict, *flags, *edits)) == fails
+    assert (detail is None) == (verdict is None and not flags)
     assert detail != ""
 
 
 def test_the_first_rule_that_rejects_gives_the_verdict_and_all_flags_stand(store: Store, apply: Apply) -> None:
-    row = turns(("user", "a"), ("user", "b"), ("assistant", ""), context="N/A")
+    row = turns(("user", "a"), ("user", "b"), ("assistant", ""), context="none")
     after, _ = apply(make_dataset(store, {"a": [row]}), STAGE)
     (found,) = view(after, "verdict_rules", "detail_rules", "flags").rows()
     assert found == (
@@ -224,13 +228,14 @@ def test_on_real_rows_the_rules_find_what_is_known_to_be_there(
     """The data's README counts 8 outputs "nooutput" (12 with those in two words), 127 placeholder inputs, 28 inputs
     that are a URL, 13 outputs equal to the input (two are 'N/A'). Four outputs are empty."""
     after, result = apply(make_dataset(store, {"alpaca": real_rows["alpaca"]}), STAGE)
-    rejected = result.files[0].statistics
+    rejected = next(file.statistics for file in result.files if file.role == "annotation")
     assert rejected["rule:empty_response"] == 4
     assert 12 <= rejected["rule:placeholder_response"] <= 16
     assert sum(rejected.values()) <= 25
     flags = view(after, "flags").explode("flags")["flags"].value_counts()
     counts = dict(flags.iter_rows())
-    assert 120 <= counts["flag:placeholder_context"] <= 140
+    edits = [name for names in pl.read_ipc(after.shards[0].overlays["rules"])["edits"] for name in names]
+    assert 127 <= edits.count("fix:placeholder_context") + counts["flag:placeholder_context"] <= 140
     assert 28 <= counts["flag:url_only_context"] <= 30
     assert 11 <= counts["flag:response_equals_context"] <= 20
     assert 5 <= counts["flag:refusal"] <= 12

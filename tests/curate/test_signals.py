@@ -44,8 +44,20 @@ def test_signals_never_reject_and_rows_that_are_not_kept_have_none(store: Store,
     assert frame.select(COLUMNS).row(1) == (None,) * len(COLUMNS)
 
 
-def test_all_signals_are_float32(store: Store, apply: Apply) -> None:
-    assert set(measured(store, apply, chat("a", "b")).select(COLUMNS).dtypes) == {pl.Float32}
+def test_all_signals_are_float32_but_language_and_task(store: Store, apply: Apply) -> None:
+    dtypes = measured(store, apply, chat("a", "b")).select(COLUMNS).schema
+    assert {name for name, dtype in dtypes.items() if dtype != pl.Float32} == {"language", "task"}
+
+
+def test_language_is_that_of_the_answer_and_task_what_the_prompt_asks_for(store: Store, apply: Apply) -> None:
+    rows = [
+        chat("Translate into French: I have been waiting for you.", "Je suis là et je vous attends depuis une heure."),
+        chat("Write a Python function that adds two numbers.", "def add(a, b):\n    return a + b"),
+        chat("What is a fjord?", "It is a long and narrow inlet of the sea.", category="summarization"),
+    ]
+    frame = measured(store, apply, *rows)
+    assert frame["language"].to_list() == ["fr", None, "en"]
+    assert frame["task"].to_list() == ["rewriting", "coding", "summarising"]
 
 
 @settings(max_examples=100, deadline=None)
