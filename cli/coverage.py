@@ -35,7 +35,7 @@ def show_coverage(found: "Coverage") -> None:
     if found.not_measured:
         out(f"not measured, as they were kept only after the signals ran: {number(found.not_measured)} rows")
     if found.thin:
-        out(f"thin or missing (under 1% of the rows): {'; '.join(found.thin)}")
+        out(f"thin or missing (under {found.thin_share:.0%} of the rows): {'; '.join(found.thin)}")
 
 
 def _counts(title: str, name: str, counts: dict[str, int], total: int) -> None:

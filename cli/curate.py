@@ -279,7 +279,7 @@ def _typed(name: str, value: Any) -> list[str]:
 
 @app.command(
     short_help="Score every text once: language model, judge, embeddings.",
-    epilog="Example: sft curate score mix --difficulty gpt2 --weights quality=1,ifd=1",
+    epilog="Example: sft curate score mix --difficulty tiny --weights quality=1,ifd=1",
 )
 @config_options(ScoreConfig)
 def score(

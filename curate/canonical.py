@@ -17,13 +17,15 @@ Array = Any
 Numbers = np.ndarray[Any, Any]
 _LARGEST = 2**31 - 1
 """Bytes that offsets of 32 bits can reach."""
+_CODES = 255
+"""Distinct texts that a byte can tell apart."""
 
 
 def write_canonical(frame: pl.DataFrame, path: Path, *, compact: bool = False) -> None:
     """Write a frame as an Arrow IPC file of one record batch, uncompressed, so that it can be memory-mapped.
 
-    `compact` is for columns that say little: offsets of 32 bits, and no bytes at all for a column of nulls (its type
-    becomes Arrow's null; a reader casts it back).
+    `compact` is for columns that say little: offsets of 32 bits, a byte for each row where few texts repeat (Arrow's
+    dictionary), and no bytes at all for a column of nulls (Arrow's null type). A reader casts them back.
     """
     table = frame.rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
     columns = [_canonical(column.combine_chunks()) for column in table.columns]
@@ -40,10 +42,29 @@ def _compact(array: Array) -> Array:
     if array.nbytes > _LARGEST:
         return array
     if pa.types.is_large_string(array.type):
-        return array.cast(pa.string())
+        return _coded(array)
     if pa.types.is_large_list(array.type) and pa.types.is_large_string(array.type.value_type):
-        return array.cast(pa.list_(pa.string()))
+        values = _coded(array.values)
+        offsets = pa.py_buffer(_offsets(array).astype(np.int32).tobytes())
+        buffers = [array.buffers()[0], offsets]
+        return pa.Array.from_buffers(
+            pa.list_(values.type), len(array), buffers, null_count=array.null_count, children=[values]
+        )
     return array
+
+
+def _coded(texts: Array) -> Array:
+    """Give a text column with a byte for each row and every distinct text once, where that is shorter."""
+    plain = texts.cast(pa.string())
+    if texts.null_count == len(texts) or len(texts.slice(0, _CODES * 4).unique()) > _CODES:
+        return plain
+    encoded = texts.dictionary_encode()
+    distinct = encoded.dictionary
+    if len(distinct) > _CODES or distinct.nbytes + len(texts) >= plain.nbytes:
+        return plain
+    codes = pa.py_buffer(encoded.indices.fill_null(0).to_numpy().astype(np.uint8).tobytes())
+    indices = pa.Array.from_buffers(pa.uint8(), len(texts), [texts.buffers()[0], codes], null_count=texts.null_count)
+    return pa.DictionaryArray.from_arrays(indices, _canonical(distinct).cast(pa.string()))
 
 
 def _canonical(array: Array) -> Array:

@@ -54,7 +54,7 @@ class Coverage:
     """What the kept rows of a version hold. Counts are rows, the greatest first, buckets in their order.
 
     `not_measured`: rows without signals, as they were restored or overruled after these ran. `undecided`: rows whose
-    answer is in no language that is certain (short, numbers, code, a mixture). `thin`: what is under `THIN_SHARE`.
+    answer is in no language that is certain (short, numbers, code, a mixture). `thin`: the tasks under `thin_share`.
     """
 
     name: str
@@ -67,6 +67,7 @@ class Coverage:
     words: dict[str, int]
     messages: dict[str, int]
     not_measured: int
+    thin_share: float
     thin: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -134,6 +135,7 @@ def cover(dataset: Dataset, *, examples: int = 3) -> Coverage:
         words=_in_order(counted, "words", ["0", *buckets(WORDS)]),
         messages=_in_order(counted, "messages", [*buckets(MESSAGES)]),
         not_measured=int(counted.filter(pl.col("task").is_null())["len"].sum()),
+        thin_share=THIN_SHARE,
         thin=tuple(_thin(ordered, total)),
     )
 

@@ -344,6 +344,9 @@ def _notes(decided: pl.DataFrame, config: SelectConfig, asked: Asked, walked: Wa
     )
     said = [f"{s} {t:,} of {n:,} rows ({k:,} tokens)" for s, n, t, k in parts.sort("source").iter_rows()]
     yield Note(f"by source: {'; '.join(said)}")
+    budget = _budget(len(walked.reason), config) if walked else None
+    if walked and budget and (taken["tokens"].sum() if config.tokens else taken.height) < budget and not walked.cut_off:
+        yield Note(f"the rows ended before the budget of {budget:,} {'tokens' if config.tokens else 'rows'} was spent")
     for target in asked.quotas:
         own = decided.filter(target.members())
         yield Note(f"quota {target.word}: {own['verdict'].null_count():,} of {own.height:,} rows taken")

@@ -12,7 +12,17 @@ from schemas.errors import ConfigError
 if TYPE_CHECKING:
     from curate.stage import Stage
 
-PIPELINE: tuple[str, ...] = ("normalize", "rules", "pii", "signals", "dedup", "decontaminate", "score", "select", "split")
+PIPELINE: tuple[str, ...] = (
+    "normalize",
+    "rules",
+    "pii",
+    "signals",
+    "dedup",
+    "decontaminate",
+    "score",
+    "select",
+    "split",
+)
 """The stages that run over a dataset; ingest makes it and review is people's work."""
 
 _ELSEWHERE = {"score": "quality.score"}

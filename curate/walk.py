@@ -47,6 +47,11 @@ class Walk:
         """Which rows were taken."""
         return self.reason == TAKEN
 
+    @property
+    def cut_off(self) -> bool:
+        """Whether the budget ended the walk."""
+        return bool((self.reason == BUDGET).any())
+
 
 class Taken:
     """The directions of the rows that were taken, and the nearest of them to other rows."""

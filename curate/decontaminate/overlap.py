@@ -6,7 +6,7 @@ costs itself and little else. Only a band around the place is looked at: rows th
 of it far away do not count as holding it.
 """
 
-# ruff: noqa: PLR0917
+# ruff: noqa: PLR0912, PLR0917
 # compiled code is one loop over plain arrays: objects and small functions cost it its speed
 # pyright: reportMissingParameterType=false, reportUnknownParameterType=false
 # compiled functions take the types of their arguments at the call; those that Python code calls are typed.
@@ -46,9 +46,9 @@ class Lookup(NamedTuple):
 
     `sizes`: the words in an n-gram, rising. `keys`, `numbers`: the hash table, n-gram -> its number. `bits`: a bitmap
     of the n-grams and of their beginnings that are as long as a smaller size: most words of a row begin none, and one
-    look tells. `short`: whether there are items of WHOLE_WORDS or fewer. `posted`: where the entries of each n-gram begin in `owners` (items) and `places` (words of the item).
-    `words`, `starts`: the items' words, one item after the other. `need`: shared words that make a match, in a prompt
-    and in a response.
+    look tells. `short`: whether there are items of WHOLE_WORDS or fewer. `posted`: where the entries of each n-gram
+    begin in `owners` (items) and `places` (words of the item). `words`, `starts`: the items' words, one item after the
+    other. `need`: shared words that make a match, in a prompt and in a response.
     """
 
     sizes: NDArray[np.int64]

@@ -100,4 +100,4 @@ def matrix(correlations: Sequence[Correlation]) -> Iterator[tuple[str, ...]]:
     found = {c.columns: c.spearman for c in correlations}
     for i, name in enumerate(names[1:], 1):
         cells = [found.get((earlier, name)) for earlier in names[:i]]
-        yield name, *("-" if c is None else f"{c:+.2f}" for c in cells), *[""] * (len(names) - 1 - i)
+        yield name, *("-" if c is None else f"{round(c, 2) + 0.0:+.2f}" for c in cells), *[""] * (len(names) - 1 - i)

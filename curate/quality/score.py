@@ -74,7 +74,9 @@ def _available(dataset: Dataset, config: ScoreConfig, made: set[str]) -> dict[st
             remedy = "name the scorer in the same command: texts that it knows are not scored again"
             raise ConfigError("score, weights", f"{name}, which no scorer of this run gives", remedy=remedy)
         if stage == "signals" and stage not in ran and "weights" in config.model_fields_set:
-            raise ConfigError("score, weights", f"{name}, but signals has not run", remedy="run sft curate signals first")
+            raise ConfigError(
+                "score, weights", f"{name}, but signals has not run", remedy="run sft curate signals first"
+            )
     return {n: weight for n, weight in config.weights.items() if known[n] == "score" or known[n] in ran}
 
 

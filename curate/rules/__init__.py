@@ -114,8 +114,8 @@ def judge_shard(shard: Shard, rules: Sequence[Rule]) -> ShardOutput:
     annotation = (
         rows.select("row", "kept")
         .join(opinions, on="row", how="left", maintain_order="left")
-        .select("verdict", "detail", pl.coalesce("flags", nothing).alias("flags"))
-        .cast(dict(_OPINION))
+        .with_columns(flags=pl.coalesce("flags", nothing))
+        .select(pl.col(name).cast(dtype) for name, dtype in _OPINION.items())
     )
     return ShardOutput(shard, annotation, overlay)
 

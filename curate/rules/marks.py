@@ -32,7 +32,7 @@ _PROSE_LINE = re.compile(r"^(?!\s*(?:#|//|--|\*|/\*|\"\"\"|'))[A-Z][\w',]*(?: [\
 
 
 def _without_mojibake(text: str) -> str:
-    return ftfy.fix_encoding(text)
+    return ftfy.fix_encoding(text) if any(sign in text for sign in _MOJIBAKE) else text
 
 
 def _without_citations(text: str) -> str:

@@ -24,6 +24,7 @@ _PLACEHOLDER_RESPONSE = (
     r"|^[<\[({]\s*(?:none|null|empty|blank|todo|placeholder|(?:your\s*|the\s*|insert\s*)*(?:answer|response|output)"
     r"(?:\s*(?:goes\s*)?here)?)\s*[>\])}]\.?$"
     r"|^(?:\.{2,}|…+|-{2,}|_{2,}|\?{2,})$"
+    r"|^\[(?:image|picture|photo|music(?:al)?|audio|video|drawing|chart|graph|diagram|flow\s*chart)\b[^\]\n]{0,40}\]$"
 )
 """Whole answers that stand for an answer. All 8 `nooutput` of Alpaca's 9k sample, and two `N/A`."""
 
@@ -33,7 +34,9 @@ _DOUBTFUL_CONTEXT = r"(?i)^[\W_]*(?:none|null|nil|empty|blank)[\W_]*$"
 _LONGEST = 60
 """Bytes: no placeholder of a context is longer."""
 
-_URL_ONLY = r"(?i)^[<(\[]?(?:(?:https?|ftp):[/\\]{2}|www\.)\S+(?:\s+(?:(?:https?|ftp):[/\\]{2}|www\.)\S+)*$"
+_LABEL = r"(?:(?:\w+\s+)?(?:link|url|article|website|source)\s*:\s*)?"
+_URL = r"(?:(?:https?|ftp):[/\\]{2}|www\.)\S+"
+_URL_ONLY = rf"(?i)^{_LABEL}[<(\[]?{_URL}(?:\s+{_URL})*$"
 
 _MEDIUM = (
     r"(?:image|picture|photo|photograph|painting|drawing|screenshot|video|audio|recording|file|document|attachment"
@@ -42,43 +45,21 @@ _MEDIUM = (
 _MEDIA = (
     rf"(?i)[\[<(](?:link\s+to\s+|attached\s+|insert(?:ed)?\s+|see\s+|an?\s+|the\s+)*{_MEDIUM}"
     r"(?:\s+(?:attached|here|link|of\b[^\]>)\n]{0,120}|\d+))?\s*[\])>]"
-    r"|!\[[^\]\n]{0,80}\]\(\s*\S+\s*\)"
+    r"|!\[[^\]\n]{0,80}\]\(\s*\S+\s*\)|<img\s"
     rf"|\battached\s+(?:\w+\s+){{0,2}}?{_MEDIUM}\b|\b{_MEDIUM}\s+(?:is\s+|are\s+)?attached\b"
     rf"|\b(?:see|in|look\s+at)\s+the\s+(?:attachment|{_MEDIUM}\s+(?:above|below|attached))\b"
 )
 _ASKS = (
     r"(?i)\b(?:describe|caption|edit|identify|classify|analy[sz]e|name|label|transcribe|summari[sz]e|watch|listen)\b"
     r"[^.?!\n]{0,40}\b(?:this|the\s+(?:following|given|provided|accompanying))\s+(?:\w+\s+)?"
-    r"(?:image|picture|photo|photograph|screenshot|video|audio|recording)\b"
+    r"(?:image|picture|photo|photograph|screenshot|video|audio|recording|painting|drawing|artwork)\b"
 )
 _MEDIA_WORDS = ("image", "picture", "photo", "paint", "drawing", "screenshot", "video", "audio", "recording", "attach")
-_MEDIA_SIGNS = (
-    *(
-        f"{sign}{word}"
-        for sign in "[<("
-        for word in (
-            *_MEDIA_WORDS,
-            "file",
-            "doc",
-            "diag",
-            "graph",
-            "chart",
-            "fig",
-            "map",
-            "sketch",
-            "link",
-            "insert",
-            "see",
-            "a ",
-            "an ",
-            "the ",
-        )
-    ),
-    "](",
-    "attach",
-    "above",
-    "below",
-)
+_SIGNED = (
+    *_MEDIA_WORDS, "file", "doc", "diag", "graph", "chart", "fig", "map", "sketch", "link", "insert", "see",
+    "a ", "an ", "the ",
+)  # fmt: skip
+_MEDIA_SIGNS = (*(sign + word for sign in "[<(" for word in _SIGNED), "](", "<img", "attach", "above", "below")
 
 _MISSING = (
     r"(?i)(?:\b(?:the\s+(?:following|given|provided|below)|these|this\s+(?:given|following))\s+(?:\w+\s+){0,2}?"

@@ -4,11 +4,13 @@ import polars as pl
 
 from curate.rules.rule import Example, Rule, any_of, around, finds, reject, review, shown, where
 
-_SORRY = r"(?:(?:i['’]?m|i am|we are|we['’]re)\s+(?:very\s+|so\s+|really\s+|truly\s+)?sorry|sorry|apologies|i\s+apologi[sz]e|unfortunately)"
+_SORRY = (
+    r"(?:(?:i['’]?m|i am|we are|we['’]re)\s+(?:very\s+|so\s+|really\s+|truly\s+)?sorry|sorry|apologies"
+    r"|i\s+apologi[sz]e|unfortunately)"
+)
 _ACTS = (
     r"(?:assist|help|provide|generate|create|produce|fulfill?|complete|comply|answer|access|browse|view|see|open"
-    r"|display"
-    r"|process|perform|engage|discuss|give|offer|write|draw|play|render|translate|set\s+up|do\s+(?:that|this))"
+    r"|display|process|perform|engage|discuss|give|offer|write|draw|play|render|translate|set\s+up|do\s+(?:that|this))"
 )
 _CANNOT = r"(?:cannot|can\s*not|can['’]?t|am\s+(?:not\s+able|unable)\s+to|['’]m\s+(?:not\s+able|unable)\s+to|won['’]t)"
 _REFUSAL = (
@@ -18,22 +20,14 @@ _REFUSAL = (
     rf"|(?:{_SORRY}[,.]?\s+(?:but\s+)?)?i\s*{_CANNOT}\s+{_ACTS}\b"
     rf"|{_SORRY},?\s+(?:but\s+)?(?:the|this|that|your)\s+(?:task|request|instruction|input|question)\b"
     r"|no\s+output\s+(?:because|as|since)\b"
+    r"|this\s+(?:task|request|instruction)\s+(?:does\s+not|doesn['’]t|cannot|can['’]t|is\s+not)\s+(?:meet|be|possible)\b"
     r")"
 )
 """How a refusal begins. Only the first words are read: apologies, dialogues and poems say "sorry" and "I can't" too."""
 _BEGINNINGS = (
-    "sorry",
-    "apolog",
-    "unfortunately",
-    "as a",
-    "being a",
-    "cannot",
-    "can",
-    "unable",
-    "not able",
-    "won",
-    "no o",
-)
+    "sorry", "apolog", "unfortunately", "as a", "being a", "cannot", "can", "unable", "not able",
+    "won", "no o", "this ",
+)  # fmt: skip
 
 _MODELS = (
     r"(?:chat-?gpt|gpt-?[345](?:\.5)?|claude|bard|gemini|copilot|llama|vicuna|qwen|deepseek|grok|mistral"

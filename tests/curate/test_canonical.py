@@ -40,8 +40,8 @@ rows = st.lists(
 )
 
 
-def written(frame: pl.DataFrame, path: Path) -> bytes:
-    write_canonical(frame, path)
+def written(frame: pl.DataFrame, path: Path, *, compact: bool = False) -> bytes:
+    write_canonical(frame, path, compact=compact)
     return path.read_bytes()
 
 
@@ -55,6 +55,8 @@ def test_equal_frames_give_equal_bytes(
     keep = pl.Series(mask[: frame.height], dtype=pl.Boolean)
     hidden = frame.with_columns(pl.when(keep).then(pl.col(c)).alias(c) for c in SCHEMA)
     plain = pl.DataFrame(hidden.to_dicts(), schema=SCHEMA)
+    assert written(hidden, path, compact=True) == written(plain, path, compact=True)
+    assert pl.read_ipc(path).cast(dict(plain.schema)).equals(plain)
     expected = written(plain, path)
     assert pl.read_ipc(path).equals(plain)
     assert written(hidden, path) == expected
@@ -76,8 +78,17 @@ def test_compact_columns_read_back_alike_and_nulls_cost_nothing(tmp_path: Path) 
     write_canonical(frame, tmp_path / "small", compact=True)
     write_canonical(frame, tmp_path / "plain")
     read = pl.scan_ipc(tmp_path / "small").collect()
-    assert read.cast({"none": pl.String}).equals(frame)
+    assert read.cast(dict(frame.schema)).equals(frame)
     assert (tmp_path / "small").stat().st_size < 0.6 * (tmp_path / "plain").stat().st_size
+
+
+@pytest.mark.parametrize("distinct", [1, 255, 256])
+def test_few_texts_that_repeat_take_a_byte_a_row(tmp_path: Path, distinct: int) -> None:
+    """And more of them than a byte can tell apart are written out."""
+    frame = pl.DataFrame({"task": [f"task number {i % distinct}" for i in range(20_000)]})
+    size = len(written(frame, tmp_path / "x", compact=True))
+    assert (size < 40_000) == (distinct <= 255)
+    assert pl.read_ipc(tmp_path / "x").cast(pl.String).equals(frame)
 
 
 def test_a_type_that_no_object_holds_is_refused(tmp_path: Path) -> None:

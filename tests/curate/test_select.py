@@ -133,6 +133,12 @@ def test_a_row_that_a_quota_leaves_out_makes_room_for_the_next(apply: Apply, mix
     assert kept(selected(apply, mix, top=0.5, quota=("a=10",))).height == 40
 
 
+def test_a_budget_that_the_rows_do_not_fill_is_told(apply: Apply, mix: Dataset) -> None:
+    notes = {n: apply(mix, STAGE, SelectConfig(rows=n, quota=("a=12",)))[1].notes for n in (52, 53)}
+    said = "the rows ended before the budget of 53 rows was spent"
+    assert (said in notes[53], any("ended before" in note for note in notes[52])) == (True, False)
+
+
 def test_samples_are_exact_nested_and_drawn_before_all_else(apply: Apply, mix: Dataset) -> None:
     small, large = (kept(selected(apply, mix, sample=(f"a={n}",))) for n in (5, 15))
     assert [part.filter(source="a").height for part in (small, large)] == [5, 15]

@@ -79,7 +79,7 @@ class ChatServer:
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                if self.path != "/v1/chat/completions":
+                if self.path.partition("?")[0] != "/v1/chat/completions":
                     outer.send(self, refused(404, f"no such page: {self.path}"))
                     return
                 says = outer.take(body, dict(self.headers))

@@ -327,6 +327,14 @@ def test_one_row_that_is_refused_does_not_take_the_schema_from_the_others() -> N
     assert all("response_format" in asked.body for asked in server.asked if asked.row)
 
 
+@pytest.mark.parametrize("status", [403, 404, 413, 422])
+def test_a_row_that_an_answering_server_does_not_want_is_null_and_the_others_are_judged(status: int) -> None:
+    with serving(lambda asked: refused(status, "moderated") if asked.row == 2 else judged()) as server:
+        found = scored(judge_at(server), questions(5))
+    assert found["judge"].to_list() == [4.0, 4.0, None, 4.0, 4.0]
+    assert found["judge_error"][2].startswith(f"refused: {status} ")
+
+
 def test_models_that_take_max_completion_tokens_get_it() -> None:
     def reply(asked: Asked) -> Says:
         message = "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."
@@ -427,6 +435,24 @@ def test_an_error_in_the_middle_keeps_all_answers_that_came() -> None:
     assert "expired" in str(error)
     assert "20 judged in this run are kept" in str(error)
     assert len(server.asked) < 40
+
+
+def test_when_the_run_ends_what_waits_to_be_sent_again_is_not_sent_again() -> None:
+    failed = threading.Event()
+
+    def reply(asked: Asked) -> Says:
+        if asked.row == 1:
+            assert failed.wait(30)
+            return refused(401, "expired")
+        if asked.row:
+            failed.set()
+            return refused(503, "busy")
+        return judged()
+
+    with serving(reply) as server:
+        pieces, _ = scored_until_error(judge_at(server, judge_concurrency=4, judge_retries=100), questions(50))
+    assert pl.concat(pieces)["judge"].drop_nulls().to_list() == [4.0]
+    assert len(server.asked) < 200, "three rows with 100 retries each, of which few were sent"
 
 
 def test_a_key_is_never_shown_even_where_the_server_says_it(monkeypatch: pytest.MonkeyPatch) -> None:

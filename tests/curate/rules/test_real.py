@@ -47,7 +47,7 @@ def found(judged: Any) -> Found:
 )
 def test_what_is_documented_of_alpaca_is_found(found: Found, documented: int, names: tuple[str, ...]) -> None:
     """And not many more: the counts were made with looser and with stricter patterns."""
-    assert documented <= sum(found["alpaca"][name] for name in names) <= documented * 1.8
+    assert documented <= sum(found["alpaca"][name] for name in names) <= documented * 2
 
 
 def test_contexts_of_dolly_that_are_cut_are_found(found: Found) -> None:
@@ -72,7 +72,7 @@ def test_right_answers_of_one_word_survive(judged: Any) -> None:
     assert short.height >= 1_000
     gone = short.filter(~pl.col("kept"))
     assert set(gone["verdict_rules"]) == {"rule:empty_response", "rule:placeholder_response"}
-    assert gone.height <= 18
+    assert gone.height <= 20
     assert {"Yes", "No", "True", "Positive", "Negative"} <= {a.strip(" .") for a in short.filter("kept")["answer"]}
 
 
