@@ -39,7 +39,7 @@ REASONS: dict[str, str] = {
     "flag:response_equals_context": "The response repeats the context; right where there was nothing to change.",
     "flag:nonsense_prompt": "The prompt is mashed keys or marks, and no words.",
     "flag:refusal": "The response reads like a refusal of an AI assistant.",
-    "flag:ai_self_reference": "The response speaks of itself as an AI where nobody asked.",
+    "flag:ai_self_reference": "The response speaks of itself as an AI where nobody asked, beyond a refusal.",
     "flag:knowledge_cutoff": "The response speaks of its own cut-off date, or of what it cannot look up.",
     "flag:speaker_leak": "Inside the response a user goes on to speak ('Human:'), as if the model talked to itself.",
     "flag:broken_fence": "A block of code is opened and not closed, and where it ends is not certain.",

@@ -39,7 +39,7 @@ MOST_MATCHES = 10
 """Matches that a row lists, those of the highest coverage."""
 LEAST_COMMON_ROWS = 10
 """An n-gram in fewer rows than this is never too common, however few rows there are."""
-LEAST_WORDS, LONG_WORDS, MOST_MISSING = 7, 20, 0.15
+LEAST_WORDS, LONG_WORDS, MOST_MISSING = 7, 20, 0.2
 """An item of LEAST_WORDS or more, of which so large a share (and one word) is missing at most, is nearly whole: a tenth
 of the words changed, and what may stand alone between two changes. It is found however common its n-grams are; one
 under LONG_WORDS only if few rows nearly hold it, or it is a pattern ("Which of the 7 lamps is lit?")."""

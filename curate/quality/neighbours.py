@@ -101,7 +101,10 @@ def find_neighbours(vectors: NDArray[np.int16], threshold: float, *, block: int 
 def _compare(  # noqa: PLR0917 # compiled code takes plain arrays
     products, row, column, squares, most, least, threshold, similarity, nearest, first, second, cosine
 ):
-    """Take in the products of two blocks that begin at `row` and `column`. Gives the number of pairs found."""
+    """Take in the products of two blocks that begin at `row` and `column`. Gives the number of pairs found.
+
+    Every vector meets the others in their order, so that of equals the first stays its nearest.
+    """
     pairs = 0
     for i in range(products.shape[0]):
         a = row + i
@@ -110,13 +113,13 @@ def _compare(  # noqa: PLR0917 # compiled code takes plain arrays
             product = products[i, j]
             b = column + j
             at_most = product * (most if product > 0 else least)
-            if (at_most < best and at_most < similarity[b] and at_most < threshold) or b <= a:
+            if (at_most <= best and at_most <= similarity[b] and at_most < threshold) or b <= a:
                 continue
             value = np.float32(np.float64(product) / np.sqrt(np.float64(squares[a] * squares[b])))
-            if value > best or (value == best and b < nearest[a]):
+            if value > best:
                 best = value
                 nearest[a] = b
-            if value > similarity[b] or (value == similarity[b] and a < nearest[b]):
+            if value > similarity[b]:
                 similarity[b] = value
                 nearest[b] = a
             if value >= threshold:

@@ -72,6 +72,7 @@ _SELF = (
 )
 
 _answer, _prompt = pl.col("answer"), pl.col("composed")
+_refuses = finds(where(any_of(_answer.str.head(48), *_BEGINNINGS, fold=True), _answer).str.strip_chars(), _REFUSAL)
 
 RULES: list[Rule] = [
     reject(
@@ -87,7 +88,7 @@ RULES: list[Rule] = [
     ),
     review(
         "refusal",
-        finds(where(any_of(_answer.str.head(48), *_BEGINNINGS, fold=True), _answer).str.strip_chars(), _REFUSAL),
+        _refuses,
         shown("answer"),
         origin='Cherry_LLM, without its "I\'m an"',
         hit=Example("Paint me a cat.", "I'm sorry, but I can't draw pictures."),
@@ -96,7 +97,8 @@ RULES: list[Rule] = [
     review(
         "ai_self_reference",
         finds(where(any_of(_answer, " AI", "anguage model", "rtificial intelligence"), _answer), _SELF)
-        & ~any_of(_prompt, "AI", "assistant", "chatbot", "robot", "language model", "artificial"),
+        & ~any_of(_prompt, "AI", "assistant", "chatbot", "robot", "language model", "artificial")
+        & ~_refuses.fill_null(value=False),
         around("answer", _SELF),
         origin="open-instruct",
         hit=Example("Which tea is best?", "Green tea is light. As an AI language model, I drink none."),

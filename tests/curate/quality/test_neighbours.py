@@ -57,6 +57,20 @@ def test_nearest_and_pairs_are_those_of_comparing_all_with_all(vectors: Vectors,
     assert {(i, j): c for i, j, c in listed} == pairs
 
 
+@given(
+    st.lists(st.tuples(*3 * [st.integers(-90, 90)]).filter(any), min_size=2, max_size=25),
+    st.sampled_from([0.3, 0.95]),
+    st.integers(1, 30),
+)
+def test_vectors_of_any_length_and_direction_too(raw: list[tuple[int, ...]], threshold: float, block: int) -> None:
+    vectors = np.array(raw, np.int16)
+    found = find_neighbours(vectors, threshold, block=block)
+    nearest, similarity, pairs = expected(vectors, threshold)
+    assert found.nearest.tolist() == nearest
+    assert found.similarity.tolist() == similarity
+    assert found.pairs == len(pairs)
+
+
 def test_in_many_dimensions_and_blocks_too() -> None:
     vectors = vectors_like(5, 1500, 384, 40)
     found, again = find_neighbours(vectors, 0.9), find_neighbours(vectors, 0.9, block=333)
@@ -152,3 +166,11 @@ def test_chains_do_not_melt_into_one() -> None:
     vectors = whole_numbers(np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32))
     star, _ = find_stars(find_neighbours(vectors, np.cos(np.radians(11))), np.arange(4))
     assert star.tolist() == [NONE, 0, NONE, 2]
+
+
+def test_between_two_that_are_equally_near_a_row_goes_with_the_preferred_one() -> None:
+    angles = np.radians([10, -10, 0])
+    vectors = whole_numbers(np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32))
+    found = find_neighbours(vectors, np.cos(np.radians(11)))
+    assert find_stars(found, np.array([1, 0, 2]))[0].tolist() == [NONE, NONE, 1]
+    assert find_stars(found, np.array([0, 1, 2]))[0].tolist() == [NONE, NONE, 0]
