@@ -20,11 +20,12 @@ from curate.stage import Progress, Stage, StageResult, no_progress, run_stage
 from curate.stages import PIPELINE, stage
 from curate.store import Store
 from curate.version import Commit, Draft, commit_version
-from schemas.config import Recipe, SourceRecipe
+from schemas.config import Config
 from schemas.dataset import Dataset
 from schemas.errors import ConfigError
 from schemas.manifest import FileEntry, Manifest, Source, digest
 from schemas.objects import file_sha256
+from schemas.recipe import Recipe, SourceRecipe
 
 Makers = Mapping[str, Callable[[Dataset, Any], Stage]]
 """Stages that the caller makes, by name, from the dataset and their settings: those that need what is not of `curate`,
@@ -96,8 +97,9 @@ def run_recipe(
         )
     results: list[StageResult] = []
     for stage_name in PIPELINE:
-        config = getattr(recipe, stage_name)
+        config: Config | None = getattr(recipe, stage_name)
         if config is not None:
+            config = config.started_from(base or Path())
             dataset = Dataset(draft.manifest(), store.root)
             own = stage_name in makers
             known = makers[stage_name](dataset, config) if own else stage(stage_name)

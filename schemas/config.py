@@ -5,9 +5,10 @@ records the resolved values. Bounds live here, with one reason or source per thr
 the trainer's.
 """
 
+import os
 from math import isfinite
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, cast, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_serializer, field_validator, model_validator
 
@@ -19,6 +20,22 @@ class Config(BaseModel):
     """Base of every configuration: frozen, no unknown keys, help text from the docstring under each field."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True)
+
+    files: ClassVar[tuple[str, ...]] = ()
+    """Fields that may name files."""
+
+    def started_from(self, folder: Path) -> Self:
+        """Give the same settings with the files that lie in a folder named from there: a recipe's own."""
+
+        def named(value: Any) -> Any:
+            if isinstance(value, tuple):
+                return tuple(named(one) for one in cast("tuple[Any, ...]", value))
+            if not isinstance(value, str | Path):
+                return value
+            here = os.path.join(folder, value)  # noqa: PTH118 # pathlib raises where a text is too long for a name
+            return type(value)(here) if os.path.exists(here) else value  # noqa: PTH110 # likewise
+
+        return self.model_copy(update={name: named(getattr(self, name)) for name in self.files})
 
 
 class IngestConfig(Config):
@@ -111,6 +128,8 @@ class CustomRule(Config):
 class RulesConfig(Config):
     """Which rules fix and judge the rows."""
 
+    files = ("rules",)
+
     disable: tuple[str, ...] = ()
     """Rules that do not judge, by name (see `sft curate rules --list`)."""
     packs: tuple[Literal["alpaca", "dolly", "openorca"], ...] = ()
@@ -191,6 +210,8 @@ class DedupConfig(Config):
 class DecontaminateConfig(Config):
     """Which evaluation sets the rows must not hold, and what counts as holding an item of one."""
 
+    files = ("eval", "allow")
+
     eval: tuple[str, ...] = ()
     """Evaluation set: a file, a glob, an hf://datasets/ path, or a preset (gsm8k, mmlu, arc, hellaswag, truthfulqa,
     humaneval, mbpp, math, ifeval, alpaca_eval, mt_bench). The version records its name and its SHA-256."""
@@ -206,7 +227,7 @@ class DecontaminateConfig(Config):
     min_words: Annotated[int, Field(ge=2)] = 3
     """Items of fewer words are counted and not searched for; those of 3 and 4 match where they are the whole prompt."""
     common_items: Share = 0.001
-    """An n-gram in more than this share of the items (and 10) starts no comparison, such as "which of the following"."""
+    """An n-gram in more than this share of the items (and 10) starts no comparison: "which of the following"."""
     common_rows: Share = 0.001
     """A match whose n-grams all stand in more than this share of the rows (and 10) is a template, and none."""
     allow: Words | None = None
@@ -222,6 +243,8 @@ class DecontaminateConfig(Config):
 
 class ScoreConfig(Config):
     """Who scores the rows, and how the scores are weighed into one. Each text is scored once; see docs/scores.md."""
+
+    files = ("difficulty", "embed", "judge_rubric")
 
     difficulty: Words | None = None
     """Causal language model (folder, hub id, or tiny) that gives perplexity and IFD of each answer."""
@@ -323,6 +346,8 @@ Amount = Annotated[int, BeforeValidator(_amount), Field(ge=1)]
 class SelectConfig(Config):
     """Which of the kept rows stay, and how often each is seen; without any of it, all stay (docs/selection.md)."""
 
+    files = ("tokenizer",)
+
     top: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
     """Share of the rows that stays, above 0 and up to 1: the best by score."""
     rows: Amount | None = None
@@ -399,33 +424,3 @@ Format = Literal["alpaca", "dolly", "openorca", "sharegpt", "openai", "auto"]
 
 
 ExportFormat = Literal["jsonl", "parquet", "alpaca", "dolly", "openorca", "sharegpt", "openai"]
-
-
-class SourceRecipe(IngestConfig):
-    """One source of a recipe: its files, and how they are read."""
-
-    format: Format
-    """Format of the files; auto looks at the first rows and says what it decided."""
-    inputs: tuple[str, ...] = Field(min_length=1)
-    """Files, globs or hf://datasets/ paths; relative ones are looked up from the recipe's folder."""
-
-
-class Recipe(Config):
-    """A whole pipeline: the dataset, its sources, and the configuration of each stage.
-
-    A stage that is left out does not run; an empty table runs it with the defaults.
-    """
-
-    dataset: str | None = None
-    """Name of the dataset; `--name` stands above it."""
-    sources: tuple[SourceRecipe, ...] = ()
-    """Sources to ingest first, where they are not in the dataset yet."""
-    normalize: NormalizeConfig | None = None
-    rules: RulesConfig | None = None
-    pii: PiiConfig | None = None
-    signals: SignalsConfig | None = None
-    dedup: DedupConfig | None = None
-    decontaminate: DecontaminateConfig | None = None
-    score: ScoreConfig | None = None
-    select: SelectConfig | None = None
-    split: SplitConfig | None = None

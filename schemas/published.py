@@ -8,8 +8,8 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from schemas.config import Recipe
 from schemas.manifest import Manifest
+from schemas.recipe import Recipe
 
 FOLDER = Path(__file__).parent / "json"
 PUBLISHED: dict[str, type[BaseModel]] = {"manifest": Manifest, "recipe": Recipe}

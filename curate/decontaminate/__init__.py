@@ -93,6 +93,7 @@ def run(dataset: Dataset, config: DecontaminateConfig, progress: Progress) -> It
     if not config.eval:
         for shard in dataset.shards:
             yield ShardOutput(shard, pl.DataFrame([[None] * shard.rows] * len(_SCHEMA), schema=_SCHEMA))
+            progress(shard.rows)
         yield Note("no evaluation set is named (--eval, or eval = [...] in the recipe): nothing was searched for")
         return
     items, notes = read_sets(config)

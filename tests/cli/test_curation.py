@@ -16,7 +16,7 @@ def test_ingest_stages_show_and_verify(sft: Sft, alpaca: Path) -> None:
     """Every row in is kept or rejected for one reason, whatever the command that tells."""
     read = sft("curate", "ingest", "alpaca", str(alpaca), "--name", "mix", "--json").json
     assert (read["rows"], read["rejected"], read["seq"]) == (41, {"ingest:missing_field": 1}, 1)
-    for stage in ("normalize", "rules", "signals", "dedup", "split"):
+    for stage in ("normalize", "rules", "pii", "signals", "dedup", "score", "select", "split"):
         done = sft("curate", stage, "mix", "--json").json
         assert done["entered"] == done["kept"] + sum(done["rejected"].values())
         assert done["committed"]
@@ -37,7 +37,7 @@ def test_ingest_stages_show_and_verify(sft: Sft, alpaca: Path) -> None:
 
 def test_stages_one_by_one_and_a_recipe_give_the_same_id(sft: Sft, alpaca: Path) -> None:
     sft("curate", "ingest", "alpaca", str(alpaca), "--name", "one")
-    for stage in ("normalize", "rules", "signals", "dedup", "split"):
+    for stage in ("normalize", "rules", "pii", "signals", "dedup", "score", "select", "split"):
         sft("curate", stage, "one")
     sft("curate", "ingest", "alpaca", str(alpaca), "--name", "two")
     sft("curate", "run", str(ROOT / "recipes/default.toml"), "--name", "two")
@@ -56,8 +56,9 @@ def test_a_command_that_changes_nothing_commits_nothing_and_says_so(sft: Sft) ->
 def test_a_stage_that_changed_makes_later_ones_stale_and_run_recomputes_them(sft: Sft) -> None:
     demo(sft)
     said = sft("curate", "rules", "mix", "--disable", "rule:empty_response")
-    assert "signals, dedup, split" in said.err
-    assert sft("show", "mix", "--json").json["stale"] == ["signals", "dedup", "split"]
+    later = ["pii", "signals", "dedup", "decontaminate", "score", "select", "split"]
+    assert ", ".join(later) in said.err.replace("\n", "")
+    assert sft("show", "mix", "--json").json["stale"] == later
     sft("curate", "run", str(ROOT / "recipes/demo.toml"), "--name", "mix")
     assert sft("show", "mix", "--json").json["stale"] == []
 
@@ -170,8 +171,12 @@ def test_an_interrupted_run_takes_up_the_finished_stages(sft: Sft, monkeypatch: 
     assert {name: s["cached"] for name, s in done["stages"].items()} == {
         "normalize": True,
         "rules": True,
+        "pii": True,
         "signals": True,
         "dedup": False,
+        "decontaminate": False,
+        "score": False,
+        "select": False,
         "split": False,
     }
     sft("curate", "run", str(ROOT / "recipes/demo.toml"), "--name", "mix", "--store", "fresh")
@@ -251,7 +256,7 @@ def test_a_version_named_by_its_manifests_path_is_written_to_its_own_store(sft: 
 
 def test_rules_are_listed(sft: Sft) -> None:
     listed = sft("curate", "rules", "--list", "--json").json["rules"]
-    assert {"name", "severity", "sentence"} == set(listed[0])
+    assert {"name", "severity", "sentence", "pack", "origin"} == set(listed[0])
     assert all(rule["sentence"] for rule in listed)
     assert "rule:empty_response" in sft("curate", "rules", "--list").out
 

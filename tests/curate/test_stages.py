@@ -45,7 +45,7 @@ def test_every_stage_of_the_pipeline_is_found_by_name_in_the_fixed_order() -> No
 
 
 def test_an_unknown_stage_is_an_error_that_names_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match="normalize, rules, signals, dedup, split"):
+    with pytest.raises(ConfigError, match=", ".join(PIPELINE)):
         stage("dedupe")
 
 

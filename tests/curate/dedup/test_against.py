@@ -58,7 +58,7 @@ def test_rows_of_the_other_dataset_go_and_name_the_row_there(store: Store, apply
     ("own", "other"),
     [
         (chat("q?", LONG + " tail"), chat("q?", LONG)),  # the longer answer would stay within a dataset
-        (chat("q?", LONG, context=None), chat("q?", LONG, context="N/A")),  # as would the one with fewer flags
+        (chat("q?", LONG, context=None), chat("q?", LONG, context="None")),  # as would the one with fewer flags
     ],
 )
 def test_the_other_dataset_stays_whatever_its_rows_are_like(own: Row, other: Row, store: Store, apply: Apply) -> None:

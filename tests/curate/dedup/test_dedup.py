@@ -163,7 +163,7 @@ def test_the_row_of_the_more_trusted_source_stays(store: Store, apply: Apply) ->
 def test_fewer_flags_stay_then_the_longer_answer_then_the_smaller_id(store: Store, apply: Apply) -> None:
     from curate.rules import STAGE as RULES
 
-    rows = [chat("q?", LONG + " tail", context="N/A"), chat("q?", LONG, context=None)]
+    rows = [chat("q?", LONG + " tail", context="None"), chat("q?", LONG, context=None)]
     dataset, _ = apply(make_dataset(store, {"a": rows}), RULES)
     after, _ = apply(dataset, STAGE)
     assert view(after, "kept")["kept"].to_list() == [False, True]
