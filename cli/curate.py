@@ -215,7 +215,7 @@ def dedup(
 
 @app.command(
     short_help="Leave out rows that hold items of evaluation sets.",
-    epilog="Example: sft curate decontaminate mix --eval gsm8k --eval my_eval.jsonl --allow allowed.txt",
+    epilog="Example: sft curate decontaminate mix --eval my_eval.jsonl --allow allowed.txt",
 )
 @config_options(DecontaminateConfig)
 def decontaminate(
@@ -234,7 +234,7 @@ def decontaminate(
 
 @app.command(
     short_help="Show what would be trained, row by row and source by source.",
-    epilog="Example: sft curate audit mix --tokenizer HuggingFaceTB/SmolLM2-135M",
+    epilog="Example: sft curate audit mix --tokenizer tiny",
 )
 def audit(
     ref: RefArgument,

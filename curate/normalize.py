@@ -21,10 +21,12 @@ from schemas.record import OVERLAY_SCHEMA, ROLE_NAMES, ROLES, VERDICT_SCHEMA, co
 BLANKS = "\t\n\v\f\r \x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000"
 """Unicode's White_Space: what polars strips; Python's own idea of blanks has four control characters more."""
 
-_LINE_END = re.compile("\r\n|[\r\v\f\x85\u2028\u2029]")  # the mandatory breaks of UAX #14
+_LEAD = "\xc2-\xf4\x80-\x9f"  # so begins UTF-8 that was read as Latin-1: it is left whole for the rules to mend
+_LINE_END = re.compile(f"\r\n|[\r\v\f\u2028\u2029]|(?<![{_LEAD}])\x85")  # the mandatory breaks of UAX #14
 _CONTROL = re.compile(
-    "[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f"  # Cc without tab and line ends
-    "\u00ad\u2060\ufeff]"  # soft hyphen, word joiner, byte order mark
+    "[\x00-\x08\x0e-\x1f\x7f\u2060\ufeff]"  # Cc without tab and line ends; word joiner, byte order mark
+    f"|(?<![{_LEAD}])[\x80-\x84\x86-\x9f]"  # the rest of Cc
+    "|(?<![\xc2\xc3])\xad"  # soft hyphen
 )
 _SOUTH_EAST_ASIAN = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
 _SPACE_OF_NO_WIDTH = re.compile(  # separates words where no blank does: Thai, Lao, Burmese, Khmer

@@ -106,7 +106,7 @@ def run_recipe(
             result = run_stage(store, dataset, known, config, started(stage_name, dataset.rows), fresh=own)
             draft = draft.with_stage(result, known.features)
             results.append(result)
-            notes.extend(result.notes)
+            notes.extend(f"{stage_name}: {note}" for note in result.notes)
     done = ", ".join(r.entry.name for r in results) or "no stage"
     return Run(commit_version(store, draft, parent, message or f"run: {done}"), results, notes)
 

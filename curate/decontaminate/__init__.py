@@ -192,7 +192,7 @@ class _Report:
     def notes(self) -> Iterator[str]:
         """Say what was found, and what was left out of it."""
         counts = ", ".join(f"{n:,} of {name}" for name, n in sorted(self._by_eval.items()))
-        yield f"{self._matched:,} rows hold evaluation items" + (f": {counts}" if counts else "")
+        yield f"rows that hold evaluation items: {self._matched:,}" + (f" ({counts})" if counts else "")
         yield from (f"  {example}" for example in self._examples)
         if self._matched > len(self._examples):
             yield f"  … and {self._matched - len(self._examples):,} more; `sft why` tells each"

@@ -21,14 +21,14 @@ def test_ingest_stages_show_and_verify(sft: Sft, alpaca: Path) -> None:
         assert done["entered"] == done["kept"] + sum(done["rejected"].values())
         assert done["committed"]
     shown = sft("show", "mix", "--json").json
-    assert (shown["rows"], shown["seq"], shown["stale"]) == (41, 6, [])
+    assert (shown["rows"], shown["seq"], shown["stale"]) == (41, 9, [])
     assert shown["rows"] == shown["kept"] + sum(shown["rejected"].values())
     assert shown["kept"] == sum(shown["by_split"].values())
     assert shown["by_source"]["alpaca"]["rows"] == 41
     assert sft("verify", "mix", "--deep", "--json").json == {
         "ok": True,
         "name": "mix",
-        "seq": 6,
+        "seq": 9,
         "id": shown["id"],
         "deep": True,
         "problems": [],

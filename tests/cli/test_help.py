@@ -43,6 +43,8 @@ def prepared(sft: Sft, tmp_path: Path) -> Sft:
     """A folder in which the examples of the help find what they name."""
     shutil.copy(ROOT / "sample_data/alpaca.json", tmp_path / "alpaca_data.json")
     shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
+    shutil.copy(ROOT / "sample_data/eval.jsonl", tmp_path / "my_eval.jsonl")
+    (tmp_path / "allowed.txt").write_text("fennel-3\n")
     sft("curate", "ingest", "dolly", str(ROOT / "sample_data/dolly.jsonl"), "--name", "mix")
     sft("curate", "rules", "mix")
     sft("curate", "ingest", "openorca", str(ROOT / "sample_data/openorca.jsonl"), "--name", "mix")

@@ -251,7 +251,7 @@ def test_the_verdict_says_what_the_row_holds_in_words_for_a_person(apply: Apply,
     assert told["reject_reason"].to_list() == ["contaminated:eval", None]
     assert told["reject_detail"][0] == f'100% of exam 7 in the prompt: "{sentence(9).upper()}"'
     assert told["matches"].to_list()[1] == []
-    assert any("1 rows hold evaluation items: 1 of exam" in note for note in result.notes)
+    assert any("rows that hold evaluation items: 1 (1 of exam)" in note for note in result.notes)
 
 
 def test_report_finds_the_same_and_rejects_nothing(apply: Apply, store: Store, eval_file: Any) -> None:
