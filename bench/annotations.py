@@ -23,7 +23,7 @@ from schemas.dataset import Dataset, Shard
 from schemas.manifest import FileEntry, Source
 from schemas.record import VERDICT_SCHEMA
 
-STAGES = ("rules", "signals", "dedup", "split")
+STAGES = ("normalize", "rules", "pii", "signals", "dedup", "score", "select", "split")
 
 
 def ingested(store: Store, rows: int) -> Draft:

@@ -1,14 +1,16 @@
 """What cleaning costs: the rules stage against reading and re-writing the same rows, and each rule's own part.
 
-Run: python -m bench.cleaning [--rows N] [FORMAT:FILE ...]
+Run: python -m bench.cleaning [--rows N] [--times N] [FORMAT:FILE ...]
 
 Without files, generated rows alone (200,000 by default: a minute). With files, such as alpaca:alpaca_data.json, these
-first. Times are the best of three; a rule's own time is that of its test over the facts, which all rules share, each
-rule by itself, so that together they take longer than the stage, which works on several at a time.
+first, read N times over: in a small file, what a shard costs whatever its size stands out. Times are the best of three;
+a rule's own time is that of its test over the facts, which all rules share, each rule by itself, so that together they
+take longer than the stage, which works on several at a time.
 """
 
 import argparse
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Callable
@@ -45,11 +47,14 @@ def best(work: Callable[[], object], times: int = 3) -> float:
     return min(taken)
 
 
-def of_files(store: Store, named: list[str]) -> Dataset:
+def of_files(store: Store, named: list[str], times: int) -> Dataset:
     draft = Draft("bench")
     for one in named:
         kind, _, path = one.partition(":")
-        found = ingest(store, [path], kind, IngestConfig(), progress=no_progress)
+        again = [store.root.parent / f"{i}-{Path(path).name}" for i in range(times)]
+        for copy in again:
+            shutil.copyfile(path, copy)
+        found = ingest(store, [str(copy) for copy in again], kind, IngestConfig(), progress=no_progress)
         draft = draft.with_source(found.source, found.files)
     return Dataset(draft.manifest(), store.root)
 
@@ -128,10 +133,11 @@ def _test(rule: Rule, frame: pl.DataFrame) -> pl.DataFrame:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rows", type=int, default=200_000, help="generated rows; 0 for none")
+    parser.add_argument("--times", type=int, default=1, help="how often each file is read")
     parser.add_argument("files", nargs="*", metavar="FORMAT:FILE", help="real rows")
     given = parser.parse_args()
     for title, make in (
-        ("Rows of files", (lambda store: of_files(store, given.files)) if given.files else None),
+        ("Rows of files", (lambda store: of_files(store, given.files, given.times)) if given.files else None),
         ("Generated rows", (lambda store: of_generated(store, given.rows)) if given.rows else None),
     ):
         if make is not None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli.extras import needs_torch, quiet_transformers
 from cli.options import DEFAULT_STORE, JsonOption, StoreOption, build, config_options, read_settings
 from cli.render import console, next_commands, number, out, print_json, say, table
 from schemas.errors import ConfigError
@@ -68,7 +69,7 @@ def train(
     Before step 0 a preflight proves the loss mask, counts what cannot be used, and compares packed with single records.
     The run folder gets metrics.jsonl, training.log, run.json, records.arrow, checkpoints/, best/ and final/.
     """
-    _needs_torch()
+    needs_torch("sft train")
     if resume and out_folder is None:
         raise ConfigError("--resume", "no --out", "the folder of the run to go on with")
     if resume and dry_run:
@@ -87,7 +88,7 @@ def train(
     data = _data(dataset, reference)
     with ExitStack() as stack:
         display = stack.enter_context(Display(quiet=json))
-        _quiet_transformers()
+        quiet_transformers()
         if dry_run:
             from train.run import prepare
 
@@ -207,26 +208,6 @@ class Display(AbstractContextManager["Display"]):
         """Say what an evaluation found."""
         overall = found.overall
         self.note(f"step {found.step}: validation loss {overall.loss:.3f}, perplexity {overall.perplexity:,.1f}")
-
-
-def _needs_torch() -> None:
-    from importlib.util import find_spec
-
-    missing = [name for name in ("torch", "transformers", "peft") if find_spec(name) is None]
-    if missing:
-        raise ConfigError(
-            "sft train", f"{', '.join(missing)} not installed", "the train extra", "pip install 'sft-toolkit[train]'"
-        )
-
-
-def _quiet_transformers() -> None:
-    """Keep the libraries' own bars and hints off the screen; what matters is said by us."""
-    from huggingface_hub.utils import logging as hub_logging
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    hub_logging.set_verbosity_error()
 
 
 def _typed(context: typer.Context, option: str) -> bool:

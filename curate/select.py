@@ -35,6 +35,9 @@ from schemas.stages import ANNOTATION_COLUMNS, before
 TASK_SIGNALS = 2
 """Version of the stage signals from which on it knows the task and the language of a row."""
 
+MOST_WEIGHT = 1_000_000
+"""Bound of a weight, and its inverse: beyond, the product of two could leave what the column holds (Float32)."""
+
 _NUMBERS = tuple(
     name
     for stage in before("select")
@@ -96,9 +99,14 @@ def _read(dataset: Dataset, config: SelectConfig) -> Asked:
         ("weight", asked.weights, 1),
     ):
         for target in targets:
-            if not np.isfinite(target.number) or target.number < 0 or (least and target.number == 0):
+            if (
+                not np.isfinite(target.number)
+                or target.number < 0
+                or (least and not 1 / MOST_WEIGHT <= target.number <= MOST_WEIGHT)
+            ):
                 remedy = "leave rows out with --quota or --sample" if name == "weight" else ""
-                raise ConfigError(f"select, {name} {target.word}", "is too low", "a number above 0", remedy)
+                expected = f"a number above 0, at most {MOST_WEIGHT:,}" if name == "weight" else "a number, 0 or above"
+                raise ConfigError(f"select, {name} {target.word}", "is out of range", expected, remedy)
             if name != "weight" and (target.number > 1 if target.is_share else target.number != int(target.number)):
                 raise ConfigError(
                     f"select, {name} {target.word}",
@@ -146,6 +154,10 @@ def chance(ids: pl.Series, seed: int) -> NDArray[np.uint64]:
     first = ids.str.head(16).str.to_integer(base=16, dtype=pl.UInt64).to_numpy()
     salt = np.array([(seed * 0x9E3779B97F4A7C15 + 0x9E3779B97F4A7C15) % 2**64], np.uint64)
     return _mix(first ^ _mix(salt))
+
+
+_ORDER = np.uint64(0xD6E8FEB86659FD93)
+"""Makes the place in the random order another one than that in a sample."""
 
 
 def _mix(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -199,7 +211,9 @@ def in_order(rows: pl.DataFrame, config: SelectConfig, asked: Asked) -> pl.DataF
     """Put the rows in the order in which they are walked. Reads: id, value, place, length."""
     match config.control:
         case "random":
-            return rows.sort("place", "id")
+            # A place of its own: rows that a share drew all have low places, and would stand before all other sources.
+            order = pl.Series(_mix(rows["place"].to_numpy() ^ _ORDER), dtype=pl.UInt64)
+            return rows.sort(order, "id")
         case "longest":
             return rows.sort("length", "id", descending=[True, False])
         case None:

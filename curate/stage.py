@@ -7,7 +7,7 @@ leaves the others null. It reads only the columns that it needs.
 
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -135,7 +135,8 @@ def run_stage(
                     written[-1].result()  # the stage reads it
                 case ShardOutput():
                     written.append(writer.submit(_put_shard, store, stage.name, output))
-                    wait(written[:-_WRITERS][-1:])  # no more than these are held
+                    if len(written) > _WRITERS:
+                        written[-_WRITERS - 1].result()  # no more are held, and none is judged in vain when one fails
     files = [file for future in written for file in future.result()]
     entry = StageEntry(
         name=stage.name,

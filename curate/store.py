@@ -210,15 +210,17 @@ class Store:
             final.parent.mkdir(parents=True, exist_ok=True)
             temporary.replace(final)
 
-    def recall(self, key: str) -> tuple[tuple[FileEntry, ...], dict[str, Any]] | None:
+    def recall(self, key: str, *, partly: bool = False) -> tuple[tuple[FileEntry, ...], dict[str, Any]] | None:
         """Give the objects and facts that were remembered under a key; None where they cannot be used any more.
 
-        All of them are young again afterwards: gc counts its grace period from here.
+        `partly`: objects that are damaged or gone are left out, and the others given. All of them are young again
+        afterwards: gc counts its grace period from here.
         """
         path = self.root / "cache" / f"{key}.json"
         try:
             facts = json.loads(path.read_bytes())
             files = tuple(FileEntry.model_validate(file) for file in facts.pop("files"))
+            files = tuple(file for file in files if not partly or self._is_right(file))
             for used in (*(check_object(self.root, file, self._checked) for file in files), path):
                 os.utime(used)
             for file in files:  # touching changed the times by which it is remembered as right
@@ -226,6 +228,13 @@ class Store:
         except (OSError, ValueError, KeyError, AttributeError, TypeError, StoreError):
             return None
         return files, facts
+
+    def _is_right(self, file: FileEntry) -> bool:
+        try:
+            check_object(self.root, file, self._checked)
+        except StoreError:
+            return False
+        return True
 
     # runs -------------------------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ the trainer's.
 """
 
 import os
+from glob import iglob
 from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, cast, get_args
@@ -33,7 +34,8 @@ class Config(BaseModel):
             if not isinstance(value, str | Path):
                 return value
             here = os.path.join(folder, value)  # noqa: PTH118 # pathlib raises where a text is too long for a name
-            return type(value)(here) if os.path.exists(here) else value  # noqa: PTH110 # likewise
+            is_there = os.path.exists(here) or any(iglob(here))  # noqa: PTH110, PTH207 # likewise
+            return type(value)(here) if is_there else value
 
         return self.model_copy(update={name: named(getattr(self, name)) for name in self.files})
 
@@ -84,6 +86,8 @@ class Bounds(Config):
     def _some(self) -> Self:
         if self.min is None and self.max is None:
             raise ValueError("needs min, max or both")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError("min is above max, so that nothing is found")
         return self
 
 

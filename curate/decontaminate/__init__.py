@@ -21,7 +21,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from curate.decontaminate.evals import pin, read_allowed, read_sets
-from curate.decontaminate.evidence import WHERE, Allowed, shown
+from curate.decontaminate.evidence import WHERE, Allowed, shown, spans_of
 from curate.decontaminate.index import Index, build_index
 from curate.decontaminate.overlap import COLUMNS, ITEM, ROW, SHARED, START, STOP, Memory, rarest, search_rows
 from curate.decontaminate.overlap import WHERE as WHERE_COLUMN
@@ -126,6 +126,7 @@ class _Report:
 
     def shard(self, shard: Shard, found: Ints) -> pl.DataFrame:
         """Give the annotation of a shard. Reads: messages, context, kept. Adds: verdict, detail, matches."""
+        found = found[np.lexsort((found[:, WHERE_COLUMN], found[:, ROW]))]
         told = self._told(shard, found)
         self._templates += int((~told).sum())
         matches = self._matches(shard, found[told])
@@ -186,8 +187,13 @@ class _Report:
         texts = shard.view(["messages", "context"], before_stage="decontaminate").with_row_index("row")
         near = texts.filter(pl.col("row").is_in(np.unique(found[:, ROW]).tolist())).collect()
         rows = {row["row"]: row for row in near.iter_rows(named=True)}
-        places = found[:, [ROW, WHERE_COLUMN, START, STOP]].tolist()
-        return [shown(rows[r], where, start, stop, self._index.letters) for r, where, start, stop in places]
+        told: list[str] = []
+        last, cut = (-1, -1), []
+        for r, where, start, stop in found[:, [ROW, WHERE_COLUMN, START, STOP]].tolist():
+            if (r, where) != last:  # a row that holds a whole evaluation set is cut into words once
+                last, cut = (r, where), spans_of(rows[r], where, self._index.letters)
+            told.append(shown(cut, start, stop))
+        return told
 
     def notes(self) -> Iterator[str]:
         """Say what was found, and what was left out of it."""

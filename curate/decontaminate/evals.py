@@ -6,6 +6,7 @@ its SHA-256, so that a changed file is another setting.
 
 import hashlib
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -67,7 +68,7 @@ def find_sets(given: str, fields: Sequence[str]) -> Iterator[EvalSet]:
     Raises InputError where there is no such file.
     """
     preset = PRESETS.get(given)
-    if preset and not Path(given).exists():
+    if preset and not Path(given).is_file():
         yield EvalSet(given, given, find_inputs(preset.paths), tuple(fields) or preset.fields)
         return
     if given == "-":
@@ -163,7 +164,13 @@ def _items(entry: EvalSet) -> Iterator[tuple[str, str, str]]:
                 own = next((row.value[name] for name in IDS if usable_id(row.value.get(name))), place)
                 texts = texts_of_row(row.value, entry.fields)
                 for n, text in enumerate(texts, 1):
-                    yield entry.name, str(own) if n == 1 else f"{own}#{n}", text
+                    yield entry.name, _whole(str(own) if n == 1 else f"{own}#{n}"), _whole(text)
+
+
+def _whole(text: str) -> str:
+    """Join letters and accents (NFC), as rows have them after normalize, and put a question mark for each half of a
+    character (a lone surrogate, which JSON can spell and UTF-8 cannot)."""
+    return unicodedata.normalize("NFC", text.encode(errors="replace").decode())
 
 
 def texts_of_row(row: Mapping[str, Any], fields: Sequence[str]) -> list[str]:
@@ -179,7 +186,8 @@ def texts_of_row(row: Mapping[str, Any], fields: Sequence[str]) -> list[str]:
         head, several, rest = field.partition("[].")
         if several:
             inner = _reach(row, head)
-            found = [_text(_reach(one, rest)) for one in inner if isinstance(one, Mapping)] if inner else []
+            ones: list[Any] = inner if isinstance(inner, list) else []
+            found = [_text(_reach(one, rest)) for one in ones if isinstance(one, Mapping)]
             variants = [_join(text, more) for text in variants for more in found or [""]]
         else:
             more = _text(_reach(row, field))

@@ -48,12 +48,20 @@ def parts_of(row: Mapping[str, Any], where: int) -> list[str]:
     return found
 
 
-def shown(row: Mapping[str, Any], where: int, start: int, stop: int, known: Letters) -> str:
+Spans = list[tuple[str, list[tuple[int, int]]]]
+"""The texts of a row, each with where its words stand."""
+
+
+def spans_of(row: Mapping[str, Any], where: int, known: Letters) -> Spans:
+    """Cut a row into words, once for all that is shown of it. Reads: messages, context."""
+    return [(part, list(word_spans(part, known))) for part in parts_of(row, where)]
+
+
+def shown(cut: Spans, start: int, stop: int) -> str:
     """Show the words [start, stop) of a row as they stand there, on one line."""
     pieces: list[str] = []
     at = 0
-    for part in parts_of(row, where):
-        spans = list(word_spans(part, known))
+    for part, spans in cut:
         inside = spans[max(0, start - at) : max(0, stop - at)]
         at += len(spans)
         if inside:

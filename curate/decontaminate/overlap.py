@@ -319,15 +319,19 @@ def search_rows(addresses, segment, index, judged, first, last, stamp, kinds, fo
 
 @compiled
 def rarest(addresses, segment, index, kinds, folds, lookup, sizes, rows_of, found, least):
-    """Give, for each of what is found, in how many rows the rarest n-gram stands that the item and the row share."""
+    """Give, for each of what is found, in how many rows the rarest n-gram stands that the item and the row share.
+
+    What is found in one row stands together, so that each row is read once.
+    """
     words = np.zeros(1024, np.uint64)
     for k in range(len(found)):
-        r, i = found[k, ROW], found[k, ITEM]
-        place = addresses[segment[r]]
-        size = row_bytes(place, index[r])
-        if size > len(words):
-            words = np.zeros(2 * size, np.uint64)
-        read_row(place, index[r], _ROLES[found[k, WHERE]], kinds, folds, words, 0)
+        r, i, where = found[k, ROW], found[k, ITEM], found[k, WHERE]
+        if k == 0 or r != found[k - 1, ROW] or where != found[k - 1, WHERE]:
+            place = addresses[segment[r]]
+            size = row_bytes(place, index[r])
+            if size > len(words):
+                words = np.zeros(2 * size, np.uint64)
+            read_row(place, index[r], _ROLES[where], kinds, folds, words, 0)
         for p in range(found[k, START], found[k, STOP] - sizes[i] + 1):
             g = find_gram(extend(_ZERO, words, p, p + sizes[i]), lookup.keys, lookup.numbers)
             if g < 0 or rows_of[g] >= least[k]:

@@ -9,9 +9,11 @@ import phonenumbers
 
 from curate.pii.finding import Finding, digits_of, is_named_id, words_before
 
+# An escape of code (`\n`, `\u00e9`) may stand ahead of an address, and is no part of it.
 # The parts of an address have bounds (RFC 5321: 64 and 63 characters), which also bounds the work on any text.
 _EMAIL = re.compile(
-    r"(?<![\w.+%/-])[^\W_][\w.+%'-]{0,63}@((?:[^\W_](?:[\w-]{0,61}[^\W_])?\.){1,8}([^\W\d_]{2,24}))(?![\w@(-]|\.\w)"
+    r"(?:(?<![\w.+%/-])(?!(?<=\\)(?:[nrtbfv]|u[0-9A-Fa-f]{4}))|(?<=\\[nrtbfv])|(?<=\\u[0-9A-Fa-f]{4}))"
+    r"[^\W_][\w.+%'-]{0,63}@((?:[^\W_](?:[\w-]{0,61}[^\W_])?\.){1,8}([^\W\d_]{2,24}))(?![\w@(-]|\.\w)"
 )
 _RESERVED_HOST = re.compile(
     r"(?i)(?:^|\.)(?:example\.(?:com|net|org|edu)|example|test|invalid|localhost|local)$"

@@ -55,16 +55,17 @@ def redact(
     names = placeholders(entities, "\n".join(text for _, _, text in texts(messages, context)))
     after = [dict(message) for message in messages]
     for turn, field, text in texts(messages, context):
-        here = sorted(
-            (e.finding for e in entities if (e.turn, e.field) == (turn, field)), key=lambda f: f.start, reverse=True
-        )
+        here = sorted((e.finding for e in entities if (e.turn, e.field) == (turn, field)), key=lambda f: f.start)
+        pieces: list[str] = []
+        at = 0
         for found in here:
-            name = f"{found.quote}{names[found.kind, found.value]}{found.quote}"
-            text = text[: found.start] + name + text[found.end :]  # noqa: PLW2901 # rewritten from its end
+            pieces += [text[at : found.start], f"{found.quote}{names[found.kind, found.value]}{found.quote}"]
+            at = found.end
+        redacted = "".join([*pieces, text[at:]])
         if turn is None:
-            context = text
+            context = redacted
         else:
-            after[turn][field] = text
+            after[turn][field] = redacted
     return after, context
 
 

@@ -113,18 +113,30 @@ class Search:
         """Look until nothing is left: what stood beside a finding may be one itself, once that is redacted."""
         detectors = [d for kind, d in self.detectors.items() if kind not in _QUICK or _QUICK[kind].search(text)]
         found: list[Finding] = []
-        rest = text
+        rest, taken = text, bytearray(len(text))
         while True:
             before = len(found)
             for detector in detectors:
+                known = len(found)
                 for finding in detector(rest):
                     start, end = finding.start, finding.end
-                    if rest[start:end] == text[start:end] and not self._allows(text[start:end], finding):
+                    if taken.find(1, start, end) < 0 and not self._allows(text[start:end], finding):
                         found.append(finding)
-                        rest = f"{rest[:start]}<{'<' * (end - start - 2)}>{rest[end:]}"
+                        taken[start:end] = b"\x01" * (end - start)
+                rest = _covered(rest, found[known:])
             if len(found) == before:
                 return found
 
     def _allows(self, written: str, finding: Finding) -> bool:
         spellings = {written.lower(), finding.value.lower()}
         return not spellings.isdisjoint(self.literals) or any(p.fullmatch(s) for p in self.patterns for s in spellings)
+
+
+def _covered(text: str, findings: Sequence[Finding]) -> str:
+    """Put `<<<>` of the same length in place of findings."""
+    pieces: list[str] = []
+    at = 0
+    for found in sorted(findings, key=lambda f: f.start):
+        pieces += [text[at : found.start], "<" * (found.end - found.start - 1), ">"]
+        at = found.end
+    return "".join([*pieces, text[at:]]) if pieces else text

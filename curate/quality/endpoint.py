@@ -37,6 +37,9 @@ LONGEST_PAUSE_S = 600.0
 CONNECT_S = 10.0
 """Longest time for a connection to be made: a server that is there answers in less than one."""
 
+MOST_TOKENS = 1_000_000_000
+"""Tokens of one request above which a server's count is taken for none: no model reads so many."""
+
 _AGAIN = (408, 409, 425, 429)
 _REFUSED = (400, 413, 422)
 
@@ -242,16 +245,16 @@ class Endpoint:
             if response.status_code != 200:
                 cost = 0.0
                 self._raise_for(response)
-            answer, usage = _read(response)
+            answer, usage = self._read(response)
             self.answered = True
             cost = self._cost(usage, most)
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             cost = 0.0
-            raise _AgainError("unreachable", str(error) or "no connection") from error
+            raise _AgainError("unreachable", self._shown(str(error)) or "no connection") from error
         except (TimeoutError, httpx.TimeoutException) as error:
             raise _AgainError("time_out", f"no answer in {self._timeout_s:g} s") from error
         except httpx.HTTPError as error:
-            raise _AgainError("unreachable", str(error) or type(error).__name__) from error
+            raise _AgainError("unreachable", self._shown(str(error)) or type(error).__name__) from error
         else:
             return answer
         finally:
@@ -265,7 +268,7 @@ class Endpoint:
 
     def _cost(self, usage: Mapping[str, Any], most: float) -> float:
         read, wrote = usage.get("prompt_tokens"), usage.get("completion_tokens")
-        if not isinstance(read, int) or not isinstance(wrote, int) or min(read, wrote) < 0:
+        if type(read) is not int or type(wrote) is not int or min(read, wrote) < 0 or max(read, wrote) > MOST_TOKENS:
             self.budget.unknown += 1
             return most
         self.budget.input_tokens += read
@@ -298,17 +301,39 @@ class Endpoint:
 
     def _said(self, response: httpx.Response) -> str:
         """Give what the server says about a failure, short, on one line, and without our key."""
-        text = response.text
+        text = _text(response)
         with suppress(ValueError, AttributeError, RecursionError):
             error: Any = response.json()
             found = error.get("error", error.get("message", error.get("detail")))
             code = found.get("code") if isinstance(found, dict) else None
-            text = str(found.get("message") if isinstance(found, dict) else found)
+            said = found.get("message") if isinstance(found, dict) else found
+            text = text if said is None else str(said)
             text += f" [{code}]" if code and str(code) not in text else ""
-        if self._key:
-            text = text.replace(self._key, "…")
-        line = " ".join(well_formed(text).split())
+        line = self._shown(text)
         return line if len(line) <= 300 else f"{line[:300]}…"
+
+    def _shown(self, text: str) -> str:
+        """Give what a server or library says as one line."""
+        return " ".join(self._hidden(text).split())
+
+    def _hidden(self, text: str) -> str:
+        """Give a text of the server without our key, should it say it, also as JSON writes it."""
+        for key in (self._key, json.dumps(self._key)[1:-1]) if self._key else ():
+            text = text.replace(key, "…")
+        return well_formed(text)
+
+    def _read(self, response: httpx.Response) -> tuple[Answer, Mapping[str, Any]]:
+        """Read a completion: the answer, and how many tokens it took."""
+        try:
+            body: Any = response.json()
+            choice = body["choices"][0]
+            text, finish = choice["message"].get("content"), choice.get("finish_reason")
+            usage = body.get("usage")
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            start = self._shown(_text(response))[:80]
+            raise _AgainError("no_completion", f"the server's answer is no chat completion: {start!r}") from error
+        answer = Answer(self._hidden(text) if isinstance(text, str) else "", finish == "length")
+        return answer, usage if isinstance(usage, dict) else {}
 
 
 class _AgainError(RequestFailedError):
@@ -319,18 +344,9 @@ class _RefusedError(RequestFailedError):
     """The server understood the request and does not want it."""
 
 
-def _read(response: httpx.Response) -> tuple[Answer, Mapping[str, Any]]:
-    """Read a completion: the answer, and how many tokens it took."""
-    try:
-        body: Any = response.json()
-        choice = body["choices"][0]
-        text, finish = choice["message"].get("content"), choice.get("finish_reason")
-        usage = body.get("usage")
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        start = " ".join(response.text[:80].split())
-        raise _AgainError("no_completion", f"the server's answer is no chat completion: {start!r}") from error
-    answer = Answer(well_formed(text) if isinstance(text, str) else "", finish == "length")
-    return answer, usage if isinstance(usage, dict) else {}
+def _text(response: httpx.Response) -> str:
+    """Give the text of a response: JSON is UTF-8, whatever charset its header names."""
+    return response.content.decode("utf-8", "replace")
 
 
 def well_formed(text: str) -> str:
@@ -362,7 +378,7 @@ def completions_url(url: str | None) -> str:
         remedy = "put the key into an environment variable and name that with --judge-key-env"
         raise ConfigError("--judge-url", "a user or password inside", example, remedy)
     if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise ConfigError(f"--judge-url {url}", "not a web address", example)
+        raise ConfigError(f"--judge-url {url.partition('?')[0]}", "not a web address", example)
     path = parsed.path.rstrip("/")
     return str(parsed.copy_with(path=path if path.endswith("/chat/completions") else f"{path}/chat/completions"))
 

@@ -24,7 +24,7 @@ from queue import SimpleQueue
 from typing import Annotated, Any
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from curate.quality.endpoint import Clock, Endpoint, NotAskedError, RequestFailedError, well_formed
 from curate.quality.scorer import RETRY, as_kept
@@ -44,6 +44,9 @@ GIVE_UP = 20
 
 GIVE_UP_FIRST = 3
 """The same before the first answer has come, when rows are asked one by one."""
+
+BRACES = 1_000
+"""Opening braces of an answer that begin no JSON object before it is given up: each costs a look at what follows."""
 
 DEFAULT_RUBRIC = Path(__file__).with_name("rubric.md")
 
@@ -86,7 +89,7 @@ class Judgement(BaseModel):
 
     model_config = ConfigDict(frozen=True, strict=True)
 
-    reason: Annotated[str, Field(min_length=1)]
+    reason: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
     score: Annotated[float, Field(ge=1.0, le=5.0, multiple_of=0.5, allow_inf_nan=False)]
 
 
@@ -116,16 +119,27 @@ def read_judgement(text: str) -> Judgement:
 
 
 def _objects(text: str) -> Iterator[dict[str, Any]]:
-    """Give the outermost JSON objects in a text."""
-    decoder, at = json.JSONDecoder(), text.find("{")
+    """Give the outermost JSON objects in a text. Raises NoJudgementError for one that names a key twice."""
+    decoder, at, failed = json.JSONDecoder(object_pairs_hook=_once), text.find("{"), 0
     while at >= 0:
         try:
             value, end = decoder.raw_decode(text, at)
+        except NoJudgementError:
+            raise
         except (ValueError, RecursionError):
-            end = at + 1
+            end, failed = at + 1, failed + 1
+            if failed == BRACES:
+                raise NoJudgementError("it holds too many braces that are no JSON") from None
         else:
             yield value
         at = text.find("{", end)
+
+
+def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Make a JSON object, in which no key stands twice: of two scores neither would be the judge's."""
+    if len(dict(pairs)) < len(pairs):
+        raise NoJudgementError("it holds a JSON object that names a key twice")
+    return dict(pairs)
 
 
 def shown_to_judge(row: Mapping[str, Any], limit: int) -> tuple[str, int]:

@@ -11,9 +11,11 @@ Another key (another model, template or rubric) is another ledger.
 """
 
 import fcntl
+import os
 import time
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import polars as pl
 
@@ -45,14 +47,16 @@ def index_schema(scorer: Scorer) -> pl.Schema:
 class Ledger:
     """What one scorer has said so far. Use it within `open_ledger`, which lets one process at a time write to it."""
 
-    def __init__(self, store: Store, dataset: Dataset, scorer: Scorer) -> None:
-        self._store, self._scorer = store, scorer
+    def __init__(self, store: Store, dataset: Dataset, scorer: Scorer, lock: Path) -> None:
+        self._store, self._scorer, self._lock = store, scorer, lock
         self._schema = index_schema(scorer)
         self._key = digest(["scores", scorer.name, scorer.key])
         self._pieces: list[pl.DataFrame] = []
         self._flushed = time.monotonic()
-        remembered = store.recall(self._key)
+        remembered = store.recall(self._key, partly=True)
         self._segments = list(remembered[0]) if remembered else []
+        self.lost = remembered[1].get("segments", 0) - len(self._segments) if remembered else 0
+        """Segments that were damaged or gone: what they held, and the version does not, is asked again."""
         own = [f for f in dataset.manifest.files_of("score") if f.role == "index" and f.made_from == scorer.key]
         parts = [pl.read_ipc(dataset.path(file)) for file in own]
         parts += [pl.read_ipc(store.root / file.path) for file in self._segments]
@@ -84,6 +88,8 @@ class Ledger:
     def flush(self) -> None:
         """Write what is held in memory: as an object, then into the list that the store remembers."""
         self._flushed = time.monotonic()
+        with suppress(OSError):
+            os.utime(self._lock)  # gc removes what is older than a day, and a run may take longer
         if not self._pieces:
             return
         fresh = self._joined(self._pieces)
@@ -91,7 +97,8 @@ class Ledger:
         if len(self._segments) >= SEGMENTS:
             self._segments, fresh = [], self._lasting
         self._segments.append(self._put(fresh))
-        self._store.remember(self._key, self._segments, {"scorer": self._scorer.name, **self._scorer.provenance})
+        facts = {**self._scorer.provenance, "scorer": self._scorer.name, "segments": len(self._segments)}
+        self._store.remember(self._key, self._segments, facts)
         self._pieces = []
 
     def index(self, texts: pl.Series) -> pl.DataFrame:
@@ -131,7 +138,7 @@ def open_ledger(store: Store, dataset: Dataset, scorer: Scorer) -> Generator[Led
                 "another process is asking the same scorer",
                 remedy="wait until it is done: its scores are then known here too",
             ) from error
-        ledger = Ledger(store, dataset, scorer)
+        ledger = Ledger(store, dataset, scorer, path)
         try:
             yield ledger
         finally:

@@ -138,13 +138,15 @@ def _opinion(
 ) -> Generator[Output, None, pl.DataFrame]:
     """Have one scorer's say about all rows that are judged; yields what is kept for the next run, and notes."""
     judged = judged.with_columns(text=pl.col("text" if scorer.reads_tools else TEXT))
-    asked = scored = failed = 0
+    scored = failed = 0
     with open_ledger(Store(dataset.root), dataset, scorer) as ledger:
+        if ledger.lost:
+            lost = "objects with scores in the store that are damaged or gone"
+            yield Note(f"{scorer.name}: {lost}: {ledger.lost:,}; texts of theirs are asked about again")
+        asked = ledger.unknown(judged.select("row", pl.col("text").alias(TEXT)))
         for shard, start in _places(dataset):
-            own = judged.filter(pl.col("row").is_between(start, start + shard.rows, closed="left"))
-            unknown = ledger.unknown(own.select("row", pl.col("text").alias(TEXT)))
+            unknown = asked.filter(_within(shard, start))
             meter.add(shard.rows - unknown.height)
-            asked += unknown.height
             left = unknown.height
             for piece in scorer.score(_rows(shard, start, unknown)) if left else ():
                 ledger.add(piece)
@@ -152,10 +154,13 @@ def _opinion(
                 scored, failed, left = scored + piece.height - again, failed + again, left - piece.height
                 meter.add(piece.height)
             meter.add(left)
-            yield IndexOutput(ledger.index(own["text"]), shard=shard, made_from=scorer.key)
         known = ledger.known
-    texts = judged["text"].n_unique()
-    yield Note(_told(scorer, known=texts - asked, scored=scored, failed=failed, left=asked - scored - failed))
+    # Written at the end: until the version is committed nothing names them, and gc takes what is old and has no name.
+    for shard, start in _places(dataset):
+        own = judged.filter(_within(shard, start))
+        yield IndexOutput(ledger.index(own["text"]), shard=shard, made_from=scorer.key)
+    before = judged["text"].n_unique() - asked.height
+    yield Note(_told(scorer, known=before, scored=scored, failed=failed, left=asked.height - scored - failed))
     facts = judged.select(*_FACTS, "text").join(
         known, left_on="text", right_on=TEXT, how="left", maintain_order="left", coalesce=True
     )
@@ -165,6 +170,11 @@ def _opinion(
     check_schema(made.drop(list(VERDICT_SCHEMA), strict=False).schema, scorer.columns, f"scorer {scorer.name}")
     yield from map(Note, scorer.notes())
     return made
+
+
+def _within(shard: Shard, start: int) -> pl.Expr:
+    """Whether a row of the dataset lies in a shard that begins at `start`. Reads: row."""
+    return pl.col("row").is_between(start, start + shard.rows, closed="left")
 
 
 def _rows(shard: Shard, start: int, unknown: pl.DataFrame) -> pl.DataFrame:

@@ -138,4 +138,4 @@ def run(dataset: Dataset, config: RulesConfig, progress: Progress) -> Iterator[O
             yield Note(f"{what}: " + ", ".join(f"{name} {n:,}" for name, n in counts.most_common()))
 
 
-STAGE = Stage("rules", 2, RulesConfig, run, features=("overlays",), pin=pinned)
+STAGE = Stage("rules", 3, RulesConfig, run, features=("overlays",), pin=pinned)

@@ -67,7 +67,7 @@ def pinned(dataset: Dataset, config: RulesConfig) -> RulesConfig:
 
 def read(rules: str) -> list[CustomRule]:
     """Read the rules of a file, or those that are pinned already (a JSON array). Raises ConfigError."""
-    if rules.startswith("["):
+    if rules.startswith('[{"'):  # and not only "[", as a file's name may begin so
         return [_parsed(values, f"rule {i}", "the pinned rules") for i, values in enumerate(json.loads(rules), 1)]
     try:
         found: dict[str, Any] = tomllib.loads(Path(rules).read_text(encoding="utf-8"))
@@ -91,11 +91,8 @@ def _parsed(values: dict[str, Any], nth: str, where: str) -> CustomRule:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        what = (
-            f"{key} is not a known key"
-            if first["type"] == "extra_forbidden"
-            else first["msg"].removeprefix("Value error, ")
-        )
+        said = first["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list")
+        what = f"{key} is not a known key" if first["type"] == "extra_forbidden" else said
         known = ", ".join(CustomRule.model_fields) if first["type"] == "extra_forbidden" else ""
         raise ConfigError(f"{called}, {key}" if key else called, what[0].lower() + what[1:], known) from error
 
@@ -126,6 +123,10 @@ def _rule(rule: CustomRule) -> Rule:
         else:
             columns = [pl.col(_COLUMN[rule.on])]
         held = pl.any_horizontal([column.fill_null("").str.contains(pattern) for column in columns])
+        if key == "matches" and rule.severity == "fix" and rule.on != "context":  # ^ and $ are also those of each turn
+            role = "assistant" if rule.on == "answer" else "system" if rule.on == "system" else "user"
+            said = pl.element().struct.field("content").filter(pl.element().struct.field("role") == role)
+            held |= pl.col("messages").list.eval(said.str.contains(pattern)).list.any()
         tests.append(held if key == "matches" else ~held)
     for name, number in NUMBERS.items():
         bounds = getattr(rule, name)
@@ -136,6 +137,7 @@ def _rule(rule: CustomRule) -> Rule:
     rewrite = None
     if rule.severity == "fix":
         pattern, value = rule.matches or "", rule.replace or ""
+        _check_groups(rule.name, pattern, value)
         skip = rule.not_matches
         rewrite = Rewrite(_FIXED[rule.on], lambda text: _replaced(text, pattern, value, skip))
     return Rule(
@@ -163,7 +165,21 @@ def _check(name: str, key: str, pattern: str) -> None:
     try:
         pl.Series([""]).str.contains(pattern)
     except pl.exceptions.ComputeError as error:
-        said = re.sub(r"\s+", " ", str(error))
+        said = re.sub(r"\s+", " ", str(error)).partition(" This error occurred")[0]
         raise ConfigError(
             f"rule {name}, {key}", f"{pattern!r} is no regular expression ({said})", "one of the Rust kind"
         ) from error
+
+
+def _check_groups(name: str, pattern: str, value: str) -> None:
+    """Raise ConfigError for a group that the expression has not: it would stand for nothing, and text be lost."""
+    groups = pl.Series([""]).str.extract_groups(pattern).struct.fields
+    known = {*groups, *map(str, range(len(groups) + 1))}
+    for braced, bare in re.findall(r"\$(?:\{([^}]*)\}|(\w+))", value.replace("$$", "")):
+        if (braced or bare) not in known:
+            written = f"${{{braced}}}" if braced else f"${bare}"
+            raise ConfigError(
+                f"rule {name}, replace",
+                f"{written} is no group of {pattern!r}",
+                "$1 for the first group, ${1} where a letter or digit follows, $$ for a dollar sign",
+            )

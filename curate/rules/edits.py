@@ -1,16 +1,19 @@
 """Edits: the fixes at work, and the sparse overlay that they leave.
 
-A vectorised filter finds the rows that a fix may change; only these are rewritten, in Python. The rows that changed are
-looked at again until nothing changes any more, so that fixing what was fixed changes nothing.
+A vectorised filter finds the rows that a fix may change; only these are rewritten, in Python. The rows that changed
+are looked at again until nothing changes any more, so that fixing what was fixed changes nothing. A text that a fix
+wrote is normalised at once: what it set free (a blank at the end, a mark of no width) would be the next run's edit.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import polars as pl
 
+from curate.normalize import normalize_text
 from curate.rules.facts import facts
 from curate.rules.rule import Field, Rule
+from schemas.config import NormalizeConfig
 from schemas.errors import ConfigError
 from schemas.record import OVERLAY_SCHEMA, content_hash
 
@@ -80,9 +83,14 @@ def _apply(fix: Rule, row: dict[str, Any]) -> bool:
     changed = False
     for message in row["messages"]:
         if message["role"] in roles and message["content"]:
-            before, message["content"] = message["content"], text(message["content"])
+            before, message["content"] = message["content"], _tidy(message["content"], text)
             changed |= before != message["content"]
     if row["context"] and "context" in on:
-        before, row["context"] = row["context"], text(row["context"]) or None
+        before, row["context"] = row["context"], _tidy(row["context"], text) or None
         changed |= before != row["context"]
     return changed
+
+
+def _tidy(before: str, rewrite: Callable[[str], str]) -> str:
+    after = rewrite(before)
+    return after if after == before else normalize_text(after, NormalizeConfig(), set())

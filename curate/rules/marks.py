@@ -13,6 +13,9 @@ _MOJIBAKE = (
 )  # fmt: skip
 """One of these begins every two bytes that were read as Latin-1, Windows-1252, MacRoman or Windows-1251."""
 
+_ABOUT_ENCODING = ("mojibake", "encoding", "utf-8", "utf8", "latin-1", "latin1", "iso-8859", "windows-1252", "cp1252")
+"""A row with one of these, in any case, may show misread letters because it is about them."""
+
 _NOTE = r"(?:\d{1,3}(?:\s*[,–-]\s*\d{1,3})*|(?:n|nb|note|notes|fn|Note|T|Jp|lower-alpha|a)\s?\d{1,2}|N\s\d{1,2}|[a-z])"
 _DEMAND = (
     r"(?:citation|better source|page|clarification|when|who|which|where|by whom|according to whom|full citation"
@@ -85,6 +88,9 @@ RULES: list[Rule] = [
         ["system", "user", "context", "answer"],
         lambda text: any_of(text, *_MOJIBAKE),
         _without_mojibake,
+        unless=pl.any_horizontal(
+            [any_of(pl.col(column), *_ABOUT_ENCODING, fold=True) for column in ("user", "context", "answer")]
+        ),
         origin="ftfy",
         hit=Example(answer="The cafÃ© is closed, itâ€™s late."),
         near=Example(answer="The café is closed. ÂNGELA is Portuguese."),

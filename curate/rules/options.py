@@ -12,6 +12,7 @@ _LETTERED = re.compile(
 )
 _LISTED = re.compile(r"(?is)(?:options|choices|select from|choose from)[^\n:]{0,40}:\s*(.+)\Z")
 _ITEM = re.compile(r"(?m)^[^\S\n]*(?:[-*•+]|\d{1,2}[.)]|\[[ x]?\])[^\S\n]*(\S[^\n]*)$")
+_BLANKS = re.compile(r"[^\S\n]+")
 _ONE = re.compile(
     r"(?i)^\W*(?:(?:the\s+)?(?:correct\s+|right\s+)?(?:answer|option|choice)\s*(?:is"
     r"|:)\s*)?(?:option\s+)?\(?([A-Ja-j])\)?\W*$"
@@ -28,6 +29,7 @@ _KEEPS_ALL = re.compile(
 
 def options(prompt: str) -> dict[str, str]:
     """Give the options of a prompt, by letter (or by number where they have none); none where it is not sure."""
+    prompt = _BLANKS.sub(" ", prompt)  # long runs would be read over and over
     found = {letter.upper(): text.strip() for letter, text in _LETTERED.findall(prompt)}
     letters = sorted(found)
     if len(letters) >= 2 and letters == [chr(ord("A") + i) for i in range(len(letters))]:

@@ -28,7 +28,18 @@ _PLACEHOLDER_RESPONSE = (
 )
 """Whole answers that stand for an answer. All 8 `nooutput` of Alpaca's 9k sample, and two `N/A`."""
 
-_NO_CONTEXT = rf"(?i)^[\W_]*(?:{_NO_INPUT}|{_NOTHING}|[<\[({{]\s*(?:none|null|nil|empty|blank)\s*[>\])}}])[\W_]*\d?$"
+_SPELLED = r"(?i)\bstands?\s+for\b|abbreviat|acronym|\bmean(?:s|ing)?\b|\bexpand\b"
+_MAY_BE_RIGHT = (
+    rf"{_SPELLED}|\bn/a\b|not\s+applicable|\bno[\s_-]+(?:output|response)\b|\bto\s?do\b|\btb[ad]\b"
+    r"|\bto\s+be\s+d|\bprints?\b|\boperators?\b|\bcomments?\b|\bsymbols?\b|\bpunctuation|\bellips|\bdash(?:es)?\b"
+    r"|\bpython\b|\bprogrammers?\b"
+)
+"""A prompt that offers the placeholder ("or say N/A"), or to which it is the right answer (SQL's comments: `--`)."""
+
+_NO_CONTEXT = (
+    rf"(?i)^[\W_]*(?:{_NO_INPUT}|{_NOTHING}|[<(]\s*(?:none|null|nil|empty|blank)\s*[>)]"
+    r"|[\[{]\s*(?:empty|blank)\s*[\]}])[\W_]*\d?$"  # [null] and [None] are lists of JSON and Python
+)
 _DOUBTFUL_CONTEXT = r"(?i)^[\W_]*(?:none|null|nil|empty|blank)[\W_]*$"
 """The bare word is the material itself somewhere (a value to classify, a word to translate), so a person decides."""
 _LONGEST = 60
@@ -97,6 +108,7 @@ def rules(config: RulesConfig) -> list[Rule]:
             ["context"],
             lambda text: where(text.str.len_bytes() <= _LONGEST, text).str.contains(_NO_CONTEXT),
             _without_placeholder,
+            unless=finds(pl.col("user"), _SPELLED) & ~any_of(context, "input", "context", fold=True),
             origin="AlpacaDataCleaned: inconsistent no-input",
             hit=Example(context="<noinput>"),
             near=Example(context="No input was lost in the flood."),
@@ -105,7 +117,8 @@ def rules(config: RulesConfig) -> list[Rule]:
             "placeholder_response",
             pl.col("answers")
             .list.eval(where(stripped.str.len_bytes() <= _LONGEST, stripped).str.contains(_PLACEHOLDER_RESPONSE))
-            .list.any(),
+            .list.any()
+            & ~finds(pl.concat_str(["system", "composed"], separator="\n", ignore_nulls=True), _MAY_BE_RIGHT),
             shown("answer"),
             origin="AlpacaDataCleaned: N/A outputs, nooutput",
             hit=Example(answer="<nooutput>"),
@@ -113,7 +126,9 @@ def rules(config: RulesConfig) -> list[Rule]:
         ),
         reject(
             "response_equals_prompt",
-            same_words("answer", "user") | same_words("answer", "composed"),
+            # a system prompt may ask for what was said, mended where that is needed
+            (same_words("answer", "user") | same_words("answer", "composed"))
+            & ~pl.col("system").fill_null("").str.contains(r"\S"),
             shown("answer"),
             hit=Example(prompt="Rewrite this sentence.", answer="Rewrite  this sentence."),
             near=Example(prompt="Rewrite this sentence.", answer="Rewrite this sentence!"),

@@ -29,22 +29,27 @@ _BEGINNINGS = (
     "won", "no o", "this ",
 )  # fmt: skip
 
-_MODELS = (
-    r"(?:chat-?gpt|gpt-?[345](?:\.5)?|claude|bard|gemini|copilot|llama|vicuna|qwen|deepseek|grok|mistral"
-    r"|open\s?assistant)"
-)
+_MODELS = r"(?:chat-?gpt|gpt-?[345](?:\.5)?|vicuna|qwen|deepseek|open\s?assistant)"
+_SHARED = r"(?:claude|bard|gemini|copilot|llama|grok|mistral)"
+"""Names that people, poets, star signs, animals and winds have too: they count where the prompt does not say them."""
 _MAKERS = (
     r"(?:open\s?ai|anthropic|google(?:\s+deepmind)?|deepmind|meta(?:\s+ai)?|microsoft|alibaba(?:\s+cloud)?|deepseek"
     r"|xai|mistral(?:\s+ai)?|lmsys)"
 )
 _KIND = r"(?:(?:large\s+)?language\s+model|ai|artificial\s+intelligence|(?:ai\s+|virtual\s+)?assistant|chat-?bot|model)"
+_MADE = (
+    rf"(?:just\s+|only\s+)?an?\s+(?:\w+[\s-]){{0,3}}?{_KIND}(?:\s+\w+){{0,2}}?,?\s+(?:that\s+was\s+|which\s+was\s+)?"
+    rf"(?:created|developed|trained|made|built|designed)\s+by\s+{_MAKERS}\b"
+)
 _IDENTITY = (
     rf"(?i)(?:^|[.!?,\n]\s*)(?:(?:hi|hello)[,!.]?\s+)?(?:i\s+am|i['’]m|my\s+name\s+is|as)\s+{_MODELS}\b(?:\s*[,.!]"
     rf"|\s+and\b|\s+an?\b|$)"
-    rf"|\b(?:i\s+am|i['’]m|as)\s+(?:just\s+"
-    rf"|only\s+)?an?\s+(?:\w+[\s-]){{0,3}}?{_KIND}(?:\s+\w+){{0,2}}?,?\s+(?:that\s+was\s+|which\s+was\s+)?"
-    rf"(?:created|developed|trained|made|built|designed)\s+by\s+{_MAKERS}\b"
+    rf"|\b(?:i\s+am|i['’]m)\s+{_MADE}|(?:^|[.!?,\n]\s*)as\s+{_MADE},?\s+(?:i|my)\b"
     rf"|\bi\s+was\s+(?:created|developed|trained|made|built|designed)\s+by\s+{_MAKERS}\b"
+)
+_SHARED_IDENTITY = (
+    rf"(?i)(?:^|[.!?,\n]\s*)(?:(?:hi|hello)[,!.]?\s+)?(?:i\s+am|i['’]m|my\s+name\s+is)\s+{_SHARED}\b"
+    rf"(?:\s*[,.!]|\s+and\b|\s+an?\b|$)"
 )
 _NAMES = (
     "gpt", "claude", "bard", "gemini", "copilot", "llama", "vicuna", "qwen", "deepseek", "grok", "mistral", "assistant",
@@ -73,15 +78,16 @@ _SELF = (
 
 _answer, _prompt = pl.col("answer"), pl.col("composed")
 _refuses = finds(where(any_of(_answer.str.head(48), *_BEGINNINGS, fold=True), _answer).str.strip_chars(), _REFUSAL)
+_named = where(any_of(_answer, *_NAMES, fold=True), _answer)
 
 RULES: list[Rule] = [
     reject(
         "provider_identity",
-        finds(where(any_of(_answer, *_NAMES, fold=True), _answer), _IDENTITY)
+        (finds(_named, _IDENTITY) | (finds(_named, _SHARED_IDENTITY) & ~finds(_prompt, rf"(?i)\b{_SHARED}\b")))
         & ~any_of(
             _prompt, "dialog", "conversation", "story", "script", "role", "pretend", "write", "act as", fold=True
         ),
-        around("answer", _IDENTITY),
+        around("answer", f"{_IDENTITY}|{_SHARED_IDENTITY}"),
         origin="open-instruct: provider self-identification",
         hit=Example("Who are you?", "I am an AI language model developed by OpenAI, here to help."),
         near=Example("Who are you?", "I'm an engineer, and my team uses a model developed by OpenAI."),

@@ -4,7 +4,7 @@ import re
 
 import polars as pl
 
-from curate.rules.rule import Example, Rule, any_of, around, finds, fix, reject, review, where
+from curate.rules.rule import Example, Rule, any_of, around, fix, reject, review, where
 
 _TOKENS = (
     "<|im_start|>", "<|im_end|>", "<|im_sep|>", "<|endoftext|>", "<|end_of_text|>", "<|begin_of_text|>",
@@ -18,14 +18,28 @@ _TOKENS = (
 """Special tokens of chat formats, written out. `<s>` and `</s>` are HTML too, and count only at an answer's edges."""
 
 _EDGES = sorted({*_TOKENS, "<s>", "</s>", "<pad>", "[PAD]", "<unk>"} - {"<bot>:", "<human>:"}, key=len, reverse=True)
-_END = re.compile(r"(?:\s*(?:" + "|".join(map(re.escape, _EDGES)) + r"))+\s*\Z")
-_START = re.compile(r"\A(?:\s*(?:" + "|".join(map(re.escape, [*_EDGES, "<bot>:"])) + r"))+\s*(?:assistant\s*\n+)?")
-_LABEL = re.compile(r"\A\s*(?:#{2,3}\s*(?:Response|Output|Answer|Assistant)\s*:|ASSISTANT:)[^\S\n]*\n*")
+_HEADS = (*_EDGES, "<bot>:")
+_ROLE = re.compile(r"(?:(user|system)\b|assistant\s*\n\s*)")
+_LABEL = re.compile(
+    r"\A\s*(?:#{2,3}\s*(?:Response|Output|Answer|Assistant)\s*:|ASSISTANT:(?![\s\S]*\n[A-Z][A-Z .]*:))[^\S\n]*\n*"
+)
+"""The heading of an answer; the first of several speakers in capitals belongs to a play."""
+_ABOUT_TOKENS = (
+    "token", "template", "prompt format", "chat format", "chatml", "html", "markup", "strike", "struck", "llama",
+    "mistral", "gemma", "zephyr", "seq2seq", "decoder", "vocabulary",
+)  # fmt: skip
+"""A prompt with one of these, in any case, may ask for special tokens or for tags that look like them."""
+_CODE = r"(?s)```.*?(?:```|\z)|`[^`\n]*`"
+_MENTION = rf"{_CODE}|\p{{Ll}}[,:]? (?:" + "|".join(map(re.escape, _TOKENS)) + r")(?:[,.;:)]|$| \p{Ll})"
+"""A token that a sentence or a piece of code speaks of; what leaks stands behind a sentence or begins a line."""
 
 _HEADINGS = (
     r"(?im)^[^\S\n]*#{2,3}[^\S\n]*(?:instruction|response|input|human|assistant|user|system)[^\S\n]*:"
     r"|^[^\S\n]*below\s+is\s+an\s+instruction\s+that\s+describes\s+a\s+task"
     r"|^a\s+chat\s+between\s+a\s+curious\s+(?:user|human)\s+and\s+an\s+artificial\s+intelligence\s+assistant"
+)
+_SURE_HEADINGS = _HEADINGS.replace(
+    "instruction|response|input|human|assistant|user|system", "instruction|human|assistant"
 )
 _MERGED = (
     r"(?im)^[^\S\n]*(?:#+[^\S\n]*)?\d{1,3}[.)][^\S\n]*(?:instruction|task|prompt)[^\S\n]*:[\s\S]*?"
@@ -53,15 +67,76 @@ _answer, _prompt = pl.col("answer"), pl.col("composed")
 
 
 def _without_edges(text: str) -> str:
-    stripped = _LABEL.sub("", _END.sub("", _START.sub("", text)))
+    """Take special tokens and a template's label off both ends; a text that is nothing else stays as it is.
+
+    The text is read by places and not by an expression, which would try each token of a long run as a beginning.
+    """
+    start, end = _after_tokens(text), len(text)
+    if not _ends_struck(text):
+        while token := next((token for token in _EDGES if text.endswith(token, start, _last(text, start, end))), ""):
+            end = _last(text, start, end) - len(token)
+        end = len(text) if end == len(text) else _last(text, start, end)
+    stripped = _LABEL.sub("", text[start:end])
     return stripped if stripped.strip() else text
+
+
+def _after_tokens(text: str) -> int:
+    """Give the place behind the tokens that begin a text, and the name of the assistant behind them."""
+    at, found = 0, _first(text, 0)
+    while token := next((token for token in _HEADS if text.startswith(token, found)), ""):
+        at = found + len(token)
+        found = _first(text, at)
+    role = _ROLE.match(text, found) if at else None
+    if role and role[1]:
+        return 0  # somebody else's turn: no answer
+    return role.end() if role else found if at else 0
+
+
+def _first(text: str, at: int) -> int:
+    """Give the place of the first letter that is no blank."""
+    while at < len(text) and text[at].isspace():
+        at += 1
+    return at
+
+
+def _last(text: str, start: int, end: int) -> int:
+    """Give the place behind the last letter that is no blank."""
+    while end > start and text[end - 1].isspace():
+        end -= 1
+    return end
+
+
+def _ends_struck(text: str) -> bool:
+    """Say whether a text ends in a word that is struck out by a tag of HTML, which opens inside the text."""
+    kept = text.rstrip()
+    opens = kept.rfind("<s>")
+    return (
+        kept.endswith("</s>")
+        and opens > 0
+        and not text[:opens].isspace()
+        and kept.find("<", opens + 3) == len(kept) - len("</s>")
+    )
+
+
+def _without(text: pl.Expr, pattern: str, test: pl.Expr) -> pl.Expr:
+    """Give a text without what a pattern finds, where a cheap test holds, and "" elsewhere."""
+    return pl.when(test).then(text).otherwise(pl.lit("")).str.replace_all(pattern, " ")
+
+
+def _has_residue() -> pl.Expr:
+    """Say whether an answer holds headings of a template. Some of these also head the parts of a document."""
+    bare = _without(_answer, _CODE, any_of(_answer, "##", "elow is an instruction", " a curious "))
+    all_headings = bare.str.count_matches(r"(?m)^[^\S\n]*#{1,6}[^\S\n]*\w")
+    alone = all_headings == bare.str.count_matches(_HEADINGS)
+    return bare.str.contains(_SURE_HEADINGS) | (bare.str.contains(_HEADINGS) & alone)
 
 
 MERGED_INSTRUCTION: Rule = reject(
     "merged_instruction",
     where(any_of(_answer, "instruction:", "task:", "prompt:", "instruction :", fold=True), _answer).str.contains(
         _MERGED
-    ),
+    )
+    & ~any_of(_prompt, "instruction", "task", "prompt", fold=True),
     around("answer", r"(?im)^[^\S\n]*(?:#+[^\S\n]*)?\d{1,3}[.)][^\S\n]*(?:instruction|task|prompt)[^\S\n]*:"),
     origin="AlpacaDataCleaned: merged instructions",
     hit=Example(
@@ -76,13 +151,16 @@ RULES: list[Rule] = [
         ["answer"],
         lambda text: any_of(text, *_EDGES, "<bot>:", "##", "ASSISTANT:"),
         _without_edges,
+        unless=any_of(pl.col("user"), *_ABOUT_TOKENS, fold=True),
         origin="open-instruct: stray special tokens",
         hit=Example(answer="It is a long enough answer.</s>"),
         near=Example(answer="Write <s>old</s> to strike a word out."),
     ),
     reject(
         "special_tokens",
-        any_of(_answer, *_TOKENS) & ~any_of(_prompt, *_TOKENS, "token", "template", "prompt format"),
+        any_of(_without(_answer, _MENTION, any_of(_answer, *_TOKENS)), *_TOKENS)
+        & ~any_of(_prompt, *_TOKENS)
+        & ~any_of(_prompt, *_ABOUT_TOKENS, fold=True),
         around("answer", "|".join(map(re.escape, _TOKENS))),
         origin="open-instruct: stray special tokens",
         hit=Example(answer="It rains.<|im_end|>\n<|im_start|>user\nAnd now?"),
@@ -90,8 +168,7 @@ RULES: list[Rule] = [
     ),
     reject(
         "template_residue",
-        finds(where(any_of(_answer, "##", "elow is an instruction", " a curious "), _answer), _HEADINGS)
-        & ~any_of(_prompt, "###", "template", "prompt", fold=True),
+        _has_residue() & ~any_of(_prompt, "###", "template", "prompt", fold=True),
         around("answer", _HEADINGS),
         origin="Alpaca and Vicuna prompt templates",
         hit=Example(answer="It rains.\n\n### Instruction:\nSay it again."),

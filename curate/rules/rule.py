@@ -45,7 +45,8 @@ class Example:
 class Rewrite:
     """What a fix does to a text: `text` gives the text as it should be, or "" to take a context away.
 
-    A row is looked at where the rule's `matches` says so, which must hold wherever `text` changes anything.
+    A row is looked at where the rule's `matches` says so, which must hold wherever `text` changes anything, but for
+    the rows that the rule leaves alone.
     """
 
     on: tuple[Field, ...]
@@ -86,10 +87,20 @@ class Rule:
 
 
 def fix(
-    name: str, on: Sequence[Field], may: Callable[[pl.Expr], pl.Expr], text: Callable[[str], str], **more: Any
+    name: str,
+    on: Sequence[Field],
+    may: Callable[[pl.Expr], pl.Expr],
+    text: Callable[[str], str],
+    unless: pl.Expr | None = None,
+    **more: Any,
 ) -> Rule:
-    """Make a rule that rewrites the texts `on`. `may` tells, cheaply, whether `text` might change one of them."""
+    """Make a rule that rewrites the texts `on`. `may` tells, cheaply, whether `text` might change one of them.
+
+    Rows of which `unless` holds are left alone.
+    """
     matches = pl.any_horizontal([may(pl.col(column)).fill_null(value=False) for column in on])
+    if unless is not None:
+        matches &= ~unless.fill_null(value=False)
     return Rule(f"fix:{name}", "fix", matches, pl.lit(""), rewrite=Rewrite(tuple(on), text), **more)
 
 

@@ -75,7 +75,7 @@ def test_a_recipe_with_a_model_does_the_same_as_the_command(
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(f'dataset = "mix"\n[signals]\n[score]\ndifficulty = "{model}"\n[score.weights]\nifd = 1.0\n')
     first = sft("curate", "run", str(recipe), "--json").json
-    assert "difficulty (small): texts: 40 scored, 0 known from before" in first["notes"]
+    assert "score: difficulty (small): texts: 40 scored, 0 known from before" in first["notes"]
     assert not score("--weights", "ifd=1", "--json").json["committed"]
     assert not sft("curate", "run", str(recipe), "--json").json["committed"]
 

@@ -5,6 +5,7 @@ import io
 import json
 import random
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curate.decontaminate import STAGE
+from curate import decontaminate
+from curate.decontaminate import STAGE, evals
 from curate.decontaminate.evals import find_sets, pin, texts_of_row
-from curate.decontaminate.evidence import word_spans
+from curate.decontaminate.evidence import spans_of, word_spans
 from curate.decontaminate.index import build_index, need_of, plain_letters
 from curate.decontaminate.overlap import cut_texts
 from curate.decontaminate.presets import PRESETS
@@ -372,6 +374,8 @@ def test_a_file_that_changes_between_pinning_and_reading_is_refused(store: Store
         ({"other": "Q?"}, (), [""]),
         ({"question": None, "text": "T"}, (), ["T"]),
         ({"question": 4}, (), [""]),
+        ({"instruction": "Do", "instances": 5}, (), ["Do"]),
+        ({"instruction": "Do", "instances": [5, None]}, (), ["Do"]),
     ],
 )
 def test_the_text_of_an_item_is_what_a_model_is_asked_with(
@@ -476,6 +480,49 @@ def test_items_without_text_among_others_are_counted(apply: Apply, store: Store,
 def test_a_set_that_is_not_there_is_refused_by_name(name: str) -> None:
     with pytest.raises(SftError, match=re.escape(name)):
         list(find_sets(name, ()))
+
+
+def test_a_folder_that_is_called_like_a_preset_does_not_hide_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "math").mkdir()
+    monkeypatch.chdir(tmp_path)
+
+    def no_files(_paths: Sequence[str]) -> tuple[()]:
+        return ()
+
+    monkeypatch.setattr(evals, "find_inputs", no_files)
+    [found_set] = find_sets("math", ())
+    assert (found_set.name, found_set.fields) == ("math", PRESETS["math"].fields)
+
+
+def test_half_a_character_in_an_evaluation_file_is_no_crash(store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "exam.jsonl"
+    path.write_text(f'{{"id": "q\\ud800", "question": "\\udfff {sentence(9)}"}}\n')
+    [[match]] = found(store, [chat(sentence(9), "No.")], str(path))
+    assert match["item"] == "q?"
+
+
+def test_an_evaluation_file_with_accents_apart_is_found_in_rows_with_them_joined(store: Store, eval_file: Any) -> None:
+    item = "Énumérez les étapes nécessaires à la création d'une société à Genève"
+    [[match]] = found(store, [chat(item, "Non.")], eval_file([unicodedata.normalize("NFD", item)]))
+    assert match["coverage"] == 1.0
+
+
+def test_a_row_that_holds_many_items_is_cut_into_words_once(
+    store: Store, eval_file: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut: list[int] = []
+
+    def counted(row: Any, where: int, known: Any) -> Any:
+        cut.append(where)
+        return spans_of(row, where, known)
+
+    monkeypatch.setattr(decontaminate, "spans_of", counted)
+    items = [sentence(9, start) for start in range(15)]
+    rows = [chat(". ".join(items), "No.")]
+    assert len(found(store, rows, eval_file(items))[0]) == decontaminate.MOST_MATCHES
+    assert cut == [0]
 
 
 def test_two_sets_of_one_name_are_refused(store: Store, eval_file: Any, tmp_path: Path) -> None:

@@ -202,7 +202,9 @@ def test_on_real_rows_few_change_and_none_is_lost(
     assert "normalize" in STAGES
 
 
-@pytest.mark.parametrize("text", ["caf\u00c3\u00a9", "\u00c3\u0085ngstr\u00f6m", "alien\u00e2\u0080\u0094it", "\u00c3\u00adntimo"])
+@pytest.mark.parametrize(
+    "text", ["caf\u00c3\u00a9", "\u00c3\u0085ngstr\u00f6m", "alien\u00e2\u0080\u0094it", "\u00c3\u00adntimo"]
+)
 def test_text_whose_bytes_were_misread_is_left_whole_for_the_rules(text: str) -> None:
     """Removing half of a letter's bytes would leave what nobody can read back."""
     assert normalize_text(text, NormalizeConfig(), set()) == text

@@ -642,3 +642,13 @@ def test_the_findings_in_the_real_rows_are_those_that_were_read(real_rows: dict[
         ("dolly", "email"): 2,
         ("dolly", "phone"): 1,
     }
+
+
+@pytest.mark.parametrize("escape", ["\\n", "\\t", "\\u00e9"])
+def test_an_escape_of_code_ahead_of_an_address_stays_whole(escape: str) -> None:
+    """So JSON and code inside a block stay what they are."""
+    search = Search.of(PiiConfig())
+    text = f'Run this:\n```\nprint("To:{escape}li.wei@nordhafen.de")\n```'
+    messages = [{"role": "user", "content": text, "name": None, "tool_calls": None}]
+    after, _ = redact(messages, None, search.entities(messages, None))
+    assert after[0]["content"] == text.replace("li.wei@nordhafen.de", "<EMAIL>")

@@ -191,6 +191,12 @@ def test_the_weight_of_a_row_is_the_product_of_what_is_said_about_it(apply: Appl
     assert weights["w"].to_list() == [[1.5], [0.5], [3.0], [1.0]]
 
 
+def test_the_random_control_does_not_favour_a_source_that_was_sampled(store: Store, apply: Apply) -> None:
+    dataset = measured(store, {"a": answers(*[5] * 1000), "b": answers(*[5] * 1000, prompt="Explain tides once more.")})
+    rows = kept(selected(apply, dataset, sample=("a=0.1",), control="random", rows=200))
+    assert rows.filter(pl.col("source") == "a").height < 40  # about 18 = 200 · 100 / 1100
+
+
 def test_the_longest_control_takes_the_longest_answers(store: Store, apply: Apply) -> None:
     dataset = measured(store, {"a": answers(100, 300, 200, 50, 250)})
     after, _ = apply(dataset, STAGE, SelectConfig(control="longest", rows=2))
@@ -258,6 +264,9 @@ def test_options_that_contradict_each_other_are_errors(config: dict[str, Any], s
         ({"weight": ("a=0",)}, "a number above 0"),
         ({"weight": ("a=-1",)}, "a number above 0"),
         ({"weight": ("a=nan",)}, "a number above 0"),
+        ({"weight": ("a=1e39",)}, "at most 1,000,000"),
+        ({"weight": ("a=1e-60",)}, "a number above 0"),
+        ({"quota": ("a=-1",)}, "0 or above"),
         ({"rows": 5, "by": "messages"}, "no such column of numbers"),
         ({"rows": 5, "by": "ifd"}, "score has not run"),
         ({"tokenizer": "/nowhere/tokenizer.json"}, "no such file"),

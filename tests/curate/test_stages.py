@@ -2,16 +2,21 @@
 
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
-from curate.stage import run_stage
+from curate.stage import Output, Progress, ShardOutput, Stage, run_stage
 from curate.stages import PIPELINE, stage
 from curate.store import Store
-from schemas.config import DedupConfig
+from schemas.config import Config, DedupConfig
+from schemas.dataset import Dataset
 from schemas.errors import ConfigError
+from schemas.record import VERDICT_SCHEMA
 from schemas.stages import ANNOTATION_COLUMNS, STAGES
 from tests.curate.conftest import chat, make_dataset, run_on, view
 
@@ -100,3 +105,31 @@ def test_stages_are_imported_when_they_are_asked_for_and_not_before() -> None:
     )
     ran = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("fails", ["writing", "judging", "Ctrl-C"])
+def test_a_failure_ends_a_stage_soon_with_its_own_error_and_leaves_nothing_behind(fails: str, store: Store) -> None:
+    """While shards are written by other threads: no hang, no half-written file, and nobody judges on in vain."""
+    dataset = make_dataset(store, {"a": ROWS}, shard_rows=4)
+    threads, judged, closed = threading.active_count(), list[int](), list[bool]()
+    before = set((store.root / "cache").glob("*"))
+
+    def run(dataset: Dataset, _config: Any, _progress: Progress) -> Iterator[Output]:
+        try:
+            for shard in dataset.shards:
+                if shard.number == 3 and fails != "writing":
+                    raise KeyboardInterrupt if fails == "Ctrl-C" else ConfigError("here", "wrong")
+                judged.append(shard.number)
+                rows = shard.rows - (shard.number == 3)
+                yield ShardOutput(shard, pl.DataFrame([{}] * rows, schema=VERDICT_SCHEMA))
+        finally:
+            closed.append(True)
+
+    expected = {"writing": AssertionError, "judging": ConfigError, "Ctrl-C": KeyboardInterrupt}[fails]
+    with pytest.raises(expected, match="shard 3" if fails == "writing" else None):
+        run_stage(store, dataset, Stage("normalize", 1, Config, run), Config(), fresh=True)
+    assert len(judged) < 10 < len(dataset.shards)
+    assert closed == [True]
+    assert threading.active_count() == threads
+    assert not list((store.root / "tmp").glob("*.arrow"))
+    assert set((store.root / "cache").glob("*")) == before

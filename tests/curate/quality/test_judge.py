@@ -244,6 +244,9 @@ GARBAGE = {
     "an array": completion("[5]"),
     "not a number": completion('{"reason": "x", "score": NaN}'),
     "two judgements": completion('{"reason": "bad", "score": 1} {"reason": "good", "score": 5}'),
+    "two scores in one object": completion('{"reason": "x", "score": 1, "score": 5}'),
+    "a reason of spaces": judged(4, "  "),
+    "nothing but braces": completion("{" * 100_000),
     "half a surrogate pair": completion('\ud800 {"reason": "x"}'),
     "cut": completion('{"reason": "It is', finish="length"),
 }
@@ -461,6 +464,39 @@ def test_a_key_is_never_shown_even_where_the_server_says_it(monkeypatch: pytest.
         judge = judge_at(server, judge_key_env="JUDGE_KEY")
         _, error = scored_until_error(judge, questions(1))
     assert "sesame" not in str(error) + str(judge.provenance) + str(judge.notes()) + judge.key
+
+
+def test_a_key_is_never_kept_even_where_the_server_gives_it_back_as_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JUDGE_KEY", 'sesame-"1234')
+
+    def reply(asked: Asked) -> Says:
+        said = asked.headers["Authorization"]
+        return Says({"you sent": said}) if asked.row == 1 else judged(3, said)
+
+    with serving(reply) as server:
+        judge = judge_at(server, judge_key_env="JUDGE_KEY", judge_retries=0)
+        found = scored(judge, questions(2))
+    assert found["judge"].to_list() == [3.0, None]
+    assert found["judge_reason"][0] == "Bearer …"
+    assert found["judge_error"][1].startswith("no_completion: ")
+    assert "sesame" not in str(found.to_dicts()) + str(judge.notes())
+
+
+@pytest.mark.parametrize("charset", ["zlib", "idna", "no-such"])
+@pytest.mark.parametrize("status", [200, 500])
+def test_a_charset_that_is_none_fails_its_row_alone(status: int, charset: str) -> None:
+    wrong = Says(b"\xff" * 99, status, {"Content-Type": f"text/html; charset={charset}"})
+    with serving(lambda asked: wrong if asked.row == 1 else judged()) as server:
+        found = scored(judge_at(server, judge_retries=0), questions(3))
+    assert found["judge"].to_list() == [4.0, None, 4.0]
+
+
+@pytest.mark.parametrize("tokens", [10**400, -1, True, 1.5, "9", None])
+def test_a_count_of_tokens_that_is_none_counts_as_the_most_that_it_can_be(tokens: Any) -> None:
+    with serving(lambda _: judged(usage=(tokens, 1))) as server:
+        judge = judge_at(server, judge_input_price=1.0)
+        assert scored(judge, questions(1))["judge"].to_list() == [4.0]
+    assert any("answers without a count of tokens: 1" in note for note in judge.notes())
 
 
 def test_an_address_is_shown_without_its_query_which_may_hold_a_key() -> None:

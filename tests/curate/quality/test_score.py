@@ -1,5 +1,6 @@
 """The score stage: every text is asked about once, what was said lasts, and the combined score is what it says."""
 
+import json
 import os
 import signal
 import subprocess
@@ -130,6 +131,43 @@ def test_rows_left_over_by_a_cap_are_told_and_asked_in_the_next_run(store: Store
     _, result = scored(store, after, again)
     assert again.asked.total() == 5
     assert "judge (counting): texts: 5 scored, 4 known from before" in result.notes
+
+
+def test_a_text_that_a_cap_leaves_over_counts_once_however_many_shards_it_stands_in(store: Store) -> None:
+    dataset = make_dataset(store, {"s": [chat("q", "x"), chat("q", "y"), chat("q", "z")] * 4}, shard_rows=3)
+    _, result = scored(store, dataset, CountingScorer(capped_after=2))
+    assert "judge (counting): texts: 2 scored, 0 known from before, 1 left for the next run" in result.notes
+
+
+def test_one_damaged_object_of_the_ledger_costs_its_own_texts_alone_and_is_told(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("curate.quality.ledger.FLUSH_ROWS", 2)
+    dataset = make_dataset(store, {"s": ROWS})
+    first = CountingScorer(killed_after=8)
+    with pytest.raises(KilledError):
+        scored(store, dataset, first)
+    (listed,) = (store.root / "cache").iterdir()
+    segments = json.loads(listed.read_text())["files"]
+    assert len(segments) == 4
+    damaged = store.root / "objects" / segments[1]["sha256"][:2] / f"{segments[1]['sha256']}.arrow"
+    damaged.chmod(0o644)
+    damaged.write_bytes(damaged.read_bytes()[:-100])
+    again = CountingScorer()
+    _, result = scored(Store(store.root), dataset, again)
+    assert again.asked.total() == 3
+    assert any("damaged or gone: 1; texts of theirs are asked about again" in note for note in result.notes)
+
+
+def test_a_run_longer_than_the_grace_period_keeps_its_lock(store: Store) -> None:
+    dataset = make_dataset(store, {"s": ROWS})
+    with open_ledger(store, dataset, CountingScorer()) as ledger:
+        (lock,) = (store.root / "tmp").glob("*.lock")
+        os.utime(lock, (0, 0))
+        ledger.flush()
+        store.remove(store.garbage())
+        with pytest.raises(ConflictError):
+            scored(store, dataset, CountingScorer())
 
 
 def test_many_small_pieces_are_joined_and_none_is_lost(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -143,6 +143,11 @@ BROKEN = {
     "replace without fix": (RULE + 'matches = "a"\nreplace = "b"', "rule x"),
     "fix without replace": (RULE.replace("review", "fix") + 'matches = "a"', "rule x"),
     "a number that is none": (RULE + 'answer_words = { max = "few" }', "rule x, answer_words.max"),
+    "a range that holds nothing": (RULE + "answer_words = { min = 5, max = 2 }", "rule x, answer_words"),
+    "a group that is not there": (
+        RULE.replace("review", "fix") + 'matches = "(a)"\nreplace = "$1b"',
+        "rule x, replace: $1b is no group",
+    ),
     "a range without ends": (RULE + "answer_words = {}", "rule x, answer_words"),
     "a fix without end": (RULE.replace("review", "fix") + 'matches = "a"\nreplace = "aa"', "rule custom:x"),
     "unknown source": (RULE + 'matches = "a"\nsources = ["nobody"]', "rule x, sources"),
@@ -166,3 +171,18 @@ def test_each_slip_is_one_line_that_names_the_rule_and_the_key(case: str, store:
 def test_a_file_that_is_not_there_is_one_line(store: Store) -> None:
     with pytest.raises(ConfigError, match=r"nowhere\.toml: No such file"):
         said(store, RulesConfig(rules="nowhere.toml"), Example())
+
+
+def test_a_fix_reads_each_turn_from_its_own_beginning(store: Store, tmp_path: Path) -> None:
+    text = RULE.replace("review", "fix") + 'matches = "^Sure, "\nreplace = ""'
+    turns = (("user", "a?"), ("assistant", "It is so."), ("user", "b?"), ("assistant", "Sure, it is so."))
+    assert said(store, written(tmp_path, text), Example(turns=turns)) == [["custom:x"]]
+
+
+def test_a_file_may_have_a_bracket_ahead_of_its_name(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "[loud].toml").write_text(LOUD)
+    monkeypatch.chdir(tmp_path)
+    row = Example(answer="It rains and pours!!!")
+    assert said(store, RulesConfig(rules="[loud].toml"), row) == [["custom:loud"]]

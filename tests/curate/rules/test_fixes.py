@@ -103,6 +103,9 @@ def test_a_fence_is_closed_where_all_behind_it_is_code(text: str, fixed: str | N
         ("<|assistant|>\nIt rains.", "It rains."),
         ("</s>", None),  # nothing would be left: the row stays as it is, for others to judge
         ("It <s>rains</s> pours.", None),
+        ("It <s>rains</s>", None),  # struck out
+        ("</s><|im_start|>user\nWhy?", None),  # somebody else's turn
+        ("</s> " * 50_000 + "It" + " </s>" * 50_000 + " rains.", "It" + " </s>" * 50_000 + " rains."),  # in one go
         ("### Response times\nThey are short.", None),
         ("Assistant: It rains.", None),
     ],
