@@ -29,12 +29,13 @@ _PLACEHOLDER_RESPONSE = (
 """Whole answers that stand for an answer. All 8 `nooutput` of Alpaca's 9k sample, and two `N/A`."""
 
 _SPELLED = r"(?i)\bstands?\s+for\b|abbreviat|acronym|\bmean(?:s|ing)?\b|\bexpand\b"
+_OFFERED = rf"{_SPELLED}|\bn/a\b|not\s+applicable|\bno[\s_-]+(?:output|response)\b|\bto\s?do\b|\btb[ad]\b|\bto\s+be\s+d"
+"""Words of a prompt, or of a system prompt, that offers the placeholder: "or say N/A"."""
 _MAY_BE_RIGHT = (
-    rf"{_SPELLED}|\bn/a\b|not\s+applicable|\bno[\s_-]+(?:output|response)\b|\bto\s?do\b|\btb[ad]\b"
-    r"|\bto\s+be\s+d|\bprints?\b|\boperators?\b|\bcomments?\b|\bsymbols?\b|\bpunctuation|\bellips|\bdash(?:es)?\b"
+    rf"{_OFFERED}|\bprints?\b|\boperators?\b|\bcomments?\b|\bsymbols?\b|\bpunctuation|\bellips|\bdash(?:es)?\b"
     r"|\bpython\b|\bprogrammers?\b"
 )
-"""A prompt that offers the placeholder ("or say N/A"), or to which it is the right answer (SQL's comments: `--`)."""
+"""And words of one to which it is the right answer: how do comments begin in SQL? `--`"""
 
 _NO_CONTEXT = (
     rf"(?i)^[\W_]*(?:{_NO_INPUT}|{_NOTHING}|[<(]\s*(?:none|null|nil|empty|blank)\s*[>)]"
@@ -118,7 +119,8 @@ def rules(config: RulesConfig) -> list[Rule]:
             pl.col("answers")
             .list.eval(where(stripped.str.len_bytes() <= _LONGEST, stripped).str.contains(_PLACEHOLDER_RESPONSE))
             .list.any()
-            & ~finds(pl.concat_str(["system", "composed"], separator="\n", ignore_nulls=True), _MAY_BE_RIGHT),
+            & ~finds(pl.col("composed"), _MAY_BE_RIGHT)
+            & ~finds(pl.col("system").fill_null(""), _OFFERED),
             shown("answer"),
             origin="AlpacaDataCleaned: N/A outputs, nooutput",
             hit=Example(answer="<nooutput>"),
