@@ -1,4 +1,4 @@
-"""What cleaning costs: the rules stage against reading and re-writing the same rows, and each rule's own part.
+"""What cleaning costs: the rules against reading and re-writing the same rows, each rule's part, and every stage.
 
 Run: python -m bench.cleaning [--rows N] [--times N] [FORMAT:FILE ...]
 
@@ -24,10 +24,10 @@ from curate.rules import list_rules, rules_for
 from curate.rules.facts import facts
 from curate.rules.rule import Rule
 from curate.stage import no_progress, run_stage
-from curate.stages import stage
+from curate.stages import PIPELINE, stage
 from curate.store import Store
 from curate.version import Draft
-from schemas.config import IngestConfig, RulesConfig
+from schemas.config import DedupConfig, IngestConfig, RulesConfig
 from schemas.dataset import Dataset
 from schemas.manifest import FileEntry, Source
 from schemas.record import TEXT_SCHEMA, VERDICT_SCHEMA
@@ -126,6 +126,21 @@ def table(title: str, dataset: Dataset, folder: Path) -> None:
     print(f" (at most {LIMIT}).")
 
 
+def stages(dataset: Dataset) -> None:
+    """Print what each stage costs, one after the other, each on what the ones before it left."""
+    print("\n| stage, with its objects written | ms | rows/s |\n|---|---|---|")
+    store, draft = Store(dataset.root), Draft.of(dataset.manifest)
+    for name in PIPELINE:
+        if name == "decontaminate":  # it searches for nothing without an evaluation: bench.decontaminate
+            continue
+        now, known = Dataset(draft.manifest(), dataset.root), stage(name)
+        config = DedupConfig(guard_rows=now.rows) if name == "dedup" else known.config()
+        result = run_stage(store, now, known, config, fresh=True)
+        seconds = best(lambda now=now, known=known, config=config: run_stage(store, now, known, config, fresh=True))
+        draft = draft.with_stage(result)
+        print(f"| {name} | {seconds * 1e3:,.1f} | {now.rows / seconds:,.0f} |")
+
+
 def _test(rule: Rule, frame: pl.DataFrame) -> pl.DataFrame:
     return frame.lazy().select(rule.matches).collect()
 
@@ -142,7 +157,9 @@ def main() -> None:
     ):
         if make is not None:
             with tempfile.TemporaryDirectory() as folder:
-                table(title, make(Store(Path(folder) / "store")), Path(folder))
+                dataset = make(Store(Path(folder) / "store"))
+                table(title, dataset, Path(folder))
+                stages(dataset)
 
 
 if __name__ == "__main__":
