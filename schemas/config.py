@@ -393,6 +393,8 @@ class SelectConfig(Config):
             raise ValueError("control takes the place of a score: leave by out")
         if self.control and self.diverse:
             raise ValueError("a control looks at nothing else: leave diverse out")
+        if self.max_similarity != type(self).model_fields["max_similarity"].default and not self.diverse:
+            raise ValueError("max_similarity does nothing without diverse")
         if self.control and not budgets:
             raise ValueError("control needs a budget: tokens, rows or top")
         return self

@@ -240,6 +240,7 @@ def test_diverse_without_embeddings_names_the_command_that_makes_them(store: Sto
         ({"control": "random", "rows": 5, "by": "quality"}, "leave by out"),
         ({"control": "longest", "rows": 5, "diverse": True}, "leave diverse out"),
         ({"by": "quality"}, "by orders nothing"),
+        ({"rows": 5, "max_similarity": 0.5}, "does nothing without diverse"),
         ({"tokens": "many"}, "whole number such as"),
         ({"rows": "0.5"}, "whole number such as"),
         ({"top": 0}, "greater than 0"),
