@@ -308,7 +308,7 @@ def make_embedder(config: ScoreConfig) -> Embedder:
 def _from_hub(name: str) -> Path:
     """Give the folder of a hub model: from the cache where it is there, else downloaded."""
     from huggingface_hub import snapshot_download  # noqa: PLC0415 # only models of the hub need it
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError  # noqa: PLC0415
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError  # noqa: PLC0415 # likewise
 
     where, expected = f"--embed {name}", "a model's folder or a hub id"
     if name.startswith((".", "/", "~")) or name.count("/") > 1:

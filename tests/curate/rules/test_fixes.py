@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curate.rules import STAGE, list_rules
-from curate.rules.marks import _with_closed_fence as closed  # pyright: ignore[reportPrivateUsage]
-from curate.rules.marks import _without_citations, _without_mojibake  # pyright: ignore[reportPrivateUsage]
-from curate.rules.residue import _without_edges  # pyright: ignore[reportPrivateUsage]
+from curate.rules.marks import _with_closed_fence as closed
+from curate.rules.marks import _without_citations, _without_mojibake
+from curate.rules.residue import _without_edges
 from curate.rules.rule import Example
 from curate.store import Store
 from schemas.config import RulesConfig
