@@ -127,7 +127,7 @@ def build(model: type[C], values: Mapping[str, Any], *, where: str) -> C:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        parts = [_problem(e["loc"], e["msg"], e.get("input")) for e in error.errors()]
+        parts = [_problem(e["loc"], e["msg"].removeprefix("Value error, "), e.get("input")) for e in error.errors()]
         raise ConfigError(where, "; ".join(parts), remedy="see --help for what each value may be") from error
 
 

@@ -58,7 +58,8 @@ def read_recipe(path: Path) -> Recipe:
 
 def config_error(where: str, error: ValidationError) -> ConfigError:
     """Tell all configuration errors of a model at once, each with its key."""
-    found = "; ".join(f"{'.'.join(str(p) for p in e['loc']) or 'value'}: {e['msg']}" for e in error.errors())
+    problems = ((".".join(str(p) for p in e["loc"]), e["msg"].removeprefix("Value error, ")) for e in error.errors())
+    found = "; ".join(f"{place or 'value'}: {problem}" for place, problem in problems)
     return ConfigError(where, found, remedy="see the command's --help for what each value may be")
 
 

@@ -34,7 +34,7 @@ def cache_folder() -> Path | None:
                 if old != folder:
                     rmtree(old, ignore_errors=True)
             folder.mkdir(parents=True, exist_ok=True)
-        except OSError:
+        except OSError:  # cannot be written: the next place
             continue
         if os.access(folder, os.W_OK):
             return folder

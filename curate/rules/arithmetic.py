@@ -138,7 +138,7 @@ def _check(chain: str) -> Wrong | None:
             elif given == values[i] or _close(given, values[i], sides[i - 1], side) or _runs_on(values[i - 1], side):
                 continue
             return Wrong(" ".join(f"{sides[i - 1]} = {side}".split()), _shown(given))
-    except (_NotReadError, ZeroDivisionError, RecursionError):
+    except (_NotReadError, ZeroDivisionError, RecursionError):  # not read with certainty: not judged
         pass
     return None
 

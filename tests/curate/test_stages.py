@@ -71,6 +71,11 @@ def test_objects_are_the_same_bytes_whatever_the_number_of_threads(tmp_path: Pat
     assert "split index" in printed[0]
 
 
+def test_the_pipeline_is_all_stages_but_the_first_and_what_people_do() -> None:
+    """It names them once more only because `schemas.stages` brings polars with it."""
+    assert tuple(name for name in STAGES if name not in ("ingest", "review")) == PIPELINE
+
+
 def test_the_pipeline_over_its_own_result_changes_nothing(store: Store) -> None:
     dataset = make_dataset(store, {"a": ROWS}, shard_rows=150)
     for name in PIPELINE:
