@@ -8,6 +8,7 @@
     │   ├── CorruptObjectError   an object's bytes do not match its name
     │   └── ConflictError        another process committed first
     ├── ModelError               a model, tokenizer or chat template that cannot be used
+    ├── ReviewError              a review server that cannot be reached, or refuses
     ├── CheckFailedError         exit code 1: verify, preflight or a guard found something
     └── RunInterruptedError      exit code 130: a signal ended a training run after its checkpoint was written
 
@@ -64,6 +65,10 @@ class ConflictError(StoreError):
 
 class ModelError(SftError):
     """A model, tokenizer or chat template that cannot be used."""
+
+
+class ReviewError(SftError):
+    """A review server that cannot be reached, or refuses what it is asked."""
 
 
 class CheckFailedError(SftError):
