@@ -22,6 +22,7 @@ from cli.options import (
     read_settings,
 )
 from cli.render import next_commands, number, out, print_json, progress, say
+from cli.review import app as review
 from schemas.config import (
     Config,
     DecontaminateConfig,
@@ -45,6 +46,9 @@ if TYPE_CHECKING:
     from schemas.dataset import Dataset
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+
+
+app.add_typer(review, name="review", short_help="Let people decide about rows, in Argilla.")
 
 
 @app.callback()
@@ -93,14 +97,14 @@ def ingest(
     found, commit = added.ingested, added.commit
     if json:
         rejected = {"rows": found.rows, "rejected": found.rejected, "notes": list(found.notes), "format": found.format}
-        print_json({"source": found.source.name, **rejected, **_committed(commit)})
+        print_json({"source": found.source.name, **rejected, **committed(commit)})
         return
     for note in found.notes:
         say(note)
     kept = found.rows - sum(found.rejected.values())
     out(f"source {found.source.name}: {number(found.rows)} rows read as {found.format}, {number(kept)} kept")
     reasons(found.rejected)
-    _tell(commit)
+    tell(commit)
     next_commands(f"sft curate run recipes/default.toml --name {name}", store=store)
 
 
@@ -354,13 +358,13 @@ def run(
     manifest = done.commit.manifest
     if json:
         stages = {r.entry.name: {"seconds": r.entry.seconds, "cached": r.cached} for r in done.results}
-        print_json({"stages": stages, "notes": done.notes, **_committed(done.commit)})
+        print_json({"stages": stages, "notes": done.notes, **committed(done.commit)})
         return
     for note in done.notes:
         say(note)
     funnel(manifest)
     by_source(summarise(Dataset(manifest, store)).by_source)
-    _tell(done.commit)
+    tell(done.commit)
     next_commands(
         f"sft show {manifest.name}",
         f"sft why {manifest.name} SOURCE:ROW",
@@ -412,7 +416,7 @@ def run_stage_command(
     if json:
         shown = report(made, json) if report else {}
         told = {"notes": list(result.notes), "seconds": result.entry.seconds, **shown}
-        print_json({**count.model_dump(), **told, **_committed(commit)})
+        print_json({**count.model_dump(), **told, **committed(commit)})
         return
     for note in result.notes:
         say(note)
@@ -421,7 +425,7 @@ def run_stage_command(
     reasons(count.rejected)
     if report:
         report(made, json)
-    _tell(commit)
+    tell(commit)
     if commit.is_new and latest and latest.seq != dataset.manifest.seq:
         say(f"made from {ref}: what {latest.name}@{latest.seq} has besides is not in it")
     if stale := made.stale():
@@ -433,12 +437,14 @@ def _settings(name: str, model: type[C], given: dict[str, Any], file: Path | Non
     return build(model, {**read, **given}, where=f"curate {name}{f', {file}' if file else ''}")
 
 
-def _committed(commit: "Commit") -> dict[str, Any]:
+def committed(commit: "Commit") -> dict[str, Any]:
+    """Give what became of a commit as plain values."""
     m = commit.manifest
     return {"committed": commit.is_new, "name": m.name, "seq": m.seq, "id": m.id, "semver": m.semver}
 
 
-def _tell(commit: "Commit") -> None:
+def tell(commit: "Commit") -> None:
+    """Print what became of a commit."""
     m = commit.manifest
     if commit.is_new:
         out(f"committed {m.name}@{m.seq}, version {m.semver}, id {m.id[:12]}", style="bold")

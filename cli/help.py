@@ -27,11 +27,16 @@ def commands() -> Iterator[tuple[str, Any]]:
     root: Any = get_command(app)
     context = typer.Context(root, info_name="sft")
     for name in root.list_commands(context):
-        command = root.get_command(context, name)
-        if hasattr(command, "commands"):
-            yield from ((f"sft {name} {sub}", found) for sub, found in command.commands.items())
-        else:
-            yield f"sft {name}", command
+        yield from _within(f"sft {name}", root.get_command(context, name))
+
+
+def _within(name: str, command: Any) -> Iterator[tuple[str, Any]]:
+    """Give a command, or those of a group, which may hold groups."""
+    if hasattr(command, "commands"):
+        for sub, found in command.commands.items():
+            yield from _within(f"{name} {sub}", found)
+    else:
+        yield name, command
 
 
 def page() -> str:

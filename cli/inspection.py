@@ -147,6 +147,8 @@ def _event(event: "Event") -> None:
     console().print(Text.assemble((f"{event.stage:<14}", "bold"), event.what))
     changes = facts.pop("changes", {})
     match = facts.pop("match", None)
+    if event.stage == "review":  # the line says it; a correction that was not taken stands nowhere else
+        facts = {"correction": facts["correction"]} if "correction_not_taken" in facts else {}
     for name, value in facts.items():
         if value is not None and name not in ("edits", "before_hash", "after_hash", "verdict"):
             console().print(Text(f"{'':<14}{name}: {_shown(value)}", "dim"))

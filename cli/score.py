@@ -11,7 +11,7 @@ import polars as pl
 
 from cli.extras import needs_torch, quiet_transformers
 from cli.render import number, out, say, table
-from curate.quality.scorer import Scorer
+from curate.quality.scorer import Learner, Scorer
 from schemas.config import ScoreConfig
 from schemas.dataset import Dataset
 from schemas.errors import ModelError
@@ -31,9 +31,19 @@ def makers(config: ScoreConfig | None) -> "Makers":
     """Give what makes the score stage, where the settings ask for a scorer; without one the stage needs nobody."""
     from curate.quality.score import ASKS, score_stage
 
-    if config is None or all(getattr(config, setting) is None for setting in ASKS.values()):
+    if config is None or not any(getattr(config, setting) for setting in ASKS.values()):
         return {}
-    return {"score": lambda dataset, settings: score_stage(make_scorers(dataset, settings))}
+    return {"score": lambda dataset, settings: score_stage(*_made(dataset, settings))}
+
+
+def _made(dataset: Dataset, config: ScoreConfig) -> tuple[list[Scorer], Learner | None]:
+    """Make who scores: what is learnt from reviews first, as that costs little and tells early of too few of them."""
+    learner = None
+    if config.from_reviews:
+        from curate.review.learn import make_learner
+
+        learner = make_learner(dataset)
+    return make_scorers(dataset, config), learner
 
 
 def make_scorers(dataset: Dataset, config: ScoreConfig) -> list[Scorer]:
@@ -146,7 +156,12 @@ def report(dataset: Dataset, quiet: bool) -> dict[str, Any]:
     found = describe(dataset, tuple(weights))
     if not quiet:
         _show(found, weights)
-    return {"weights": weights, **found.to_json()}
+    learnt: dict[str, Any] = {}
+    if entry and entry.config.get("from_reviews"):
+        from curate.review.learn import report as reported
+
+        learnt = {"learning": reported(dataset)}
+    return {"weights": weights, **learnt, **found.to_json()}
 
 
 def _show(found: "Scores", weights: dict[str, float]) -> None:

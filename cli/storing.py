@@ -97,7 +97,11 @@ def gc(
 def export(
     ref: RefArgument,
     format: Annotated[
-        ExportFormat, typer.Option("--format", help="Shape of the rows; jsonl and parquet hold whole records.")
+        ExportFormat,
+        typer.Option(
+            "--format",
+            help="Shape of the rows; jsonl and parquet hold whole records, dpo preference pairs of reviewers.",
+        ),
     ],
     to: Annotated[Path, typer.Option("--to", help="Folder to write to; new or empty.")],
     split: Annotated[
@@ -122,7 +126,10 @@ def export(
         return
     for file in done.files:
         out(str(file))
-    out(f"{number(done.rows)} rows exported as {format}")
+    out(f"{number(done.rows)} {'pairs' if format == 'dpo' else 'rows'} exported as {format}")
     if done.skipped:
         rows = [(reason, number(n)) for reason, n in sorted(done.skipped.items())]
-        table("Rows that this format cannot hold (listed in skipped.jsonl)", ["reason", "#rows"], rows)
+        what = (
+            "Comparisons and corrections that give no pair" if format == "dpo" else "Rows that this format cannot hold"
+        )
+        table(f"{what} (listed in skipped.jsonl)", ["reason", "#rows"], rows)

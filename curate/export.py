@@ -1,7 +1,8 @@
 """Export: the rows of a version as files that other programs read, one for each split.
 
-`jsonl` and `parquet` hold the records in full. The others are the formats that ingest reads: a row goes back to the
-shape it came in, unknown fields included, and a row that a format has no place for is named in `skipped.jsonl`.
+`jsonl` and `parquet` hold the records in full. `dpo` holds preference pairs (see curate/preferences.py), none, one or
+several of a row. The others are the formats that ingest reads: a row goes back to the shape it came in, unknown fields
+included, and a row that a format has no place for is named in `skipped.jsonl`.
 Everything is written beside the target first and renamed at the end, so that the target is never half written.
 """
 
@@ -13,19 +14,19 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import polars as pl
 import pyarrow.parquet as pq
 
 from curate.ingest.formats import FORMATS
 from curate.ingest.row import RowError
+from curate.store import Store
+from schemas.config import ExportFormat
 from schemas.dataset import Dataset, Shard
 from schemas.errors import ConfigError
 from schemas.record import TEXT_SCHEMA
 from schemas.stages import SPLITS
-
-ExportFormat = Literal["jsonl", "parquet", "alpaca", "dolly", "openorca", "sharegpt", "openai"]
 
 _STAGE_COLUMNS = {"signals": ("quality",), "select": ("weight",), "split": ("split",)}
 """What later stages say about a row that is of use outside; `records in full` have these where the stage has run."""
@@ -67,6 +68,8 @@ def export(
     wanted = _wanted(dataset, splits, split_ran="split" in stages)
     columns = [*TEXT_SCHEMA, *(c for stage, names in _STAGE_COLUMNS.items() if stage in stages for c in names)]
     rejected = ["reject_reason", "reject_detail"] if include_rejected else []
+    if format == "dpo":
+        return _export_pairs(dataset, to, wanted)
     with _target(to) as folder, ExitStack() as open_files:
         files = _Files(folder, "parquet" if format == "parquet" else "jsonl", open_files)
         run = _Export(files, columns, rejected, wanted, None if whole else format)
@@ -77,6 +80,42 @@ def export(
         names.append(_SKIPPED)
     rows = sum(n for name, n in files.rows.items() if name != _SKIPPED)
     return Exported(tuple(to / name for name in names), rows, dict(sorted(run.skipped.items())))
+
+
+def _export_pairs(dataset: Dataset, to: Path, splits: tuple[str, ...] | None) -> Exported:
+    """Write the preference pairs of a version, and name those that are left out. Raises ConfigError without pairs."""
+    from curate.preferences import preferences  # noqa: PLC0415 # reviews come with it, and no other format needs them
+
+    pairs, left = preferences(dataset, Store(dataset.root))
+    named = [p for p in pairs if splits is not None and p.split not in splits]
+    chosen = [p for p in pairs if splits is None or p.split in splits]
+    without = [vars(e) for e in left]
+    without += [
+        {"id": p.id, "source": p.source, "reason": "no split", "detail": "run split again"}
+        for p in named
+        if p.split is None
+    ]
+    if not chosen:
+        m = dataset.manifest
+        reasons = Counter(e["reason"] for e in without)
+        others = len(named) - reasons["no split"]
+        why = ", ".join(f"{n} left out: {reason}" for reason, n in sorted(reasons.items()))
+        why += f"{', ' if why else ''}{others} of other splits" if others else ""
+        raise ConfigError(
+            f"preference pairs of {m.name}@{m.seq}",
+            f"none ({why})" if why else "none: no corrections of reviewers, and no comparisons of a run's answers",
+            "one at least",
+            f"bring them with sft curate review pull {m.name}, or sft curate review pull --run RUN",
+        )
+    with _target(to) as folder, ExitStack() as open_files:
+        files = _Files(folder, "jsonl", open_files)
+        for split in splits or ("all",):
+            files.lines(f"{split}.jsonl", [p.to_json() for p in chosen if splits is None or p.split == split])
+        files.lines(_SKIPPED, without)
+    names = sorted(files.rows, key=lambda name: (name == _SKIPPED, name))
+    return Exported(
+        tuple(to / name for name in names), len(chosen), dict(sorted(Counter(e["reason"] for e in without).items()))
+    )
 
 
 def _wanted(dataset: Dataset, splits: tuple[str, ...] | None, *, split_ran: bool) -> tuple[str, ...] | None:

@@ -3,19 +3,22 @@
 import difflib
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from curate.review.decide import decide_row
+from curate.review.responses import RESPONSES, Response, read_ledger, responses
+from curate.review.stage import said_about
 from curate.store import Store
 from schemas.config import DedupConfig
 from schemas.dataset import Dataset, Shard
 from schemas.errors import SftError, UnknownReferenceError
 from schemas.reasons import sentence
 from schemas.record import TEXT_SCHEMA
-from schemas.stages import STAGES
+from schemas.stages import before
 
 _WORD = re.compile(r"\s+|\S+")
 SHORTEST_PREFIX = 6
@@ -58,7 +61,13 @@ def why(dataset: Dataset, store: Store, row: str) -> Life:
     """
     shard, index = _find(dataset, row)
     now = _row(shard.view([*TEXT_SCHEMA, "kept", "reject_reason", "split"]), index)
-    history = (*_ingested(shard, now, index), *_stages(dataset, shard, index), *_runs(dataset, store, now["id"]))
+    history = (
+        *_ingested(shard, now, index),
+        *_stages(dataset, shard, index),
+        *_reviewed(dataset, shard, index),
+        *_runs(dataset, store, now["id"]),
+        *_comparisons(dataset, store, now["id"]),
+    )
     return Life(
         id=now["id"],
         source=now["source"],
@@ -122,7 +131,7 @@ def _ingested(shard: Shard, now: Mapping[str, Any], index: int) -> Iterator[Even
 def _stages(dataset: Dataset, shard: Shard, index: int) -> Iterator[Event]:
     """Tell, in order, what each stage did to the row and said about it; a stage that said nothing is left out."""
     text = _row(pl.scan_ipc(shard.text).select("messages", "context"), index)
-    for stage in STAGES[1:]:
+    for stage in before("review")[1:]:
         if path := shard.overlays.get(stage):
             edited = _overlay_row(path, index)
             if edited:
@@ -138,6 +147,45 @@ def _stages(dataset: Dataset, shard: Shard, index: int) -> Iterator[Event]:
             yield Event(stage, f"rejected: {sentence(reason)}", facts | _match(dataset, judged))
         elif facts:
             yield Event(stage, "noted", facts)
+
+
+def _reviewed(dataset: Dataset, shard: Shard, index: int) -> Iterator[Event]:
+    """Tell what each reviewer said and when, the correction with its authors, and the decision."""
+    row = _row(shard.view(["id", "messages", "context"], before_stage="review"), index)
+    own = read_ledger(dataset).filter(pl.col("id") == row["id"]).sort("updated_at", "reviewer")
+    if not own.height:
+        return
+    entry = dataset.manifest.stage("review")
+    said = said_about(own).get(row["id"], {})
+    needed = entry.config["min_submitted"] if entry else None
+    outcome = decide_row(row["messages"] or [], row["context"], said, min_submitted=needed)
+    unused = {(r.review, r.content_hash, r.reviewer): why for r, why in outcome.unused}
+    for response in responses(own):
+        not_taken = unused.get((response.review, response.content_hash, response.reviewer))
+        told = _response(response, stale=response in outcome.stale, not_taken=not_taken)
+        facts = {name: getattr(response, name) for name in RESPONSES if name != "id"}
+        yield Event("review", told, facts | ({"correction_not_taken": not_taken} if not_taken else {}))
+    judged = _annotation(shard, "review", index)
+    if judged is None or judged["review_status"] is None:
+        return
+    if (path := shard.overlays.get("review")) and (edited := _overlay_row(path, index)):
+        edit = _edit("review", row, edited)
+        authors = " and ".join(judged["corrected_by"] or ())
+        yield replace(edit, what=edit.what.replace("edited:", f"edited by {authors}:", 1))
+    kept = "kept" if judged["override"] else judged["review_status"]
+    told = f"rejected: {sentence(judged['verdict'])}" if judged["verdict"] else kept
+    yield Event("review", f"{told} ({judged['detail']})", {k: v for k, v in judged.items() if v not in (None, [])})
+
+
+def _response(response: Response, *, stale: bool, not_taken: str | None) -> str:
+    """Say in one line what a reviewer said."""
+    told = (
+        f"{response.reviewer}, {response.updated_at[:19].replace('T', ' ')} UTC: {response.verdict or response.status}"
+    )
+    told += f", rating {response.rating}" if response.rating is not None else ""
+    told += f"; issues: {', '.join(response.issues)}" if response.issues else ""
+    told += f"; the correction was not taken: {not_taken}" if not_taken else ""
+    return told + ("; of an earlier text" if stale else "")
 
 
 def _scorers(dataset: Dataset, stage: str) -> list[str]:
@@ -237,3 +285,26 @@ def _runs(dataset: Dataset, store: Store, row_id: str) -> Iterator[Event]:
         if found.height:
             losses = {k: v for k, v in found.row(0, named=True).items() if k != "id" and v is not None}
             yield Event("train", f"run {run['run_id']}", {"run": run["run_id"], "version": run.get("seq"), **losses})
+
+
+def _comparisons(dataset: Dataset, store: Store, row_id: str) -> Iterator[Event]:
+    """Tell how people compared what a run's model, its base model and the row itself answer to the row's prompt."""
+    runs = [r for r in store.runs() if r.get("dataset") == dataset.manifest.name and r.get("objects", {})]
+    if not runs:
+        return
+    from curate.review.outcome import outcome_of  # noqa: PLC0415 # reviews come with it, and few datasets have such runs
+
+    for run in runs:
+        for found in outcome_of(store, run).compared:
+            if found.row["id"] != row_id:
+                continue
+            words = {True: "better than", False: "worse than"}
+            told = [
+                f"{'as good as' if score == 0.5 else words[score > 0.5]} {other}"
+                for (side, other), score in found.scores.items()
+                if side == "tuned"
+            ]
+            facts: dict[str, Any] = {"run": run["run_id"], "reviewers": found.reviewers}
+            facts |= {f"{side} fails in": sorted(aspects) for side, aspects in found.fails.items() if aspects}
+            facts |= {"comments": list(found.comments)} if found.comments else {}
+            yield Event("compare", f"run {run['run_id']}: the tuned answer is {' and '.join(told)}", facts)

@@ -17,7 +17,7 @@ from curate.ingest import ingest
 from curate.ingest.inputs import find_inputs
 from curate.sources import Started
 from curate.stage import Progress, Stage, StageResult, no_progress, run_stage
-from curate.stages import PIPELINE, stage
+from curate.stages import PIPELINE, REVIEW, stage
 from curate.store import Store
 from curate.version import Commit, Draft, commit_version
 from schemas.config import Config
@@ -108,8 +108,27 @@ def run_recipe(
             draft = draft.with_stage(result, known.features)
             results.append(result)
             notes.extend(f"{stage_name}: {note}" for note in result.notes)
+    if carried := carry_reviews(store, draft, started):
+        draft = draft.with_stage(carried)
+        results.append(carried)
+        notes.extend(f"{REVIEW}: {note}" for note in carried.notes)
     done = ", ".join(r.entry.name for r in results) or "no stage"
     return Run(commit_version(store, draft, parent, message or f"run: {done}"), results, notes)
+
+
+def carry_reviews(store: Store, draft: Draft, started: Started = _nobody) -> StageResult | None:
+    """Apply what people said over what the stages of a draft now give; None where nobody reviewed the dataset.
+
+    Without this a correction would cover a text that was edited since, and decisions would stand about another one.
+    It runs in any case: under the same key a pull may have remembered what came of other responses.
+    """
+    entry = next((entry for entry in draft.stages if entry.name == REVIEW), None)
+    if entry is None:
+        return None
+    dataset = Dataset(draft.manifest(), store.root)
+    known = stage(REVIEW)
+    config = known.config.model_validate(entry.config)
+    return run_stage(store, dataset, known, config, started(REVIEW, dataset.rows), fresh=True)
 
 
 @dataclass(frozen=True)
@@ -184,10 +203,14 @@ def apply_stage(
 ) -> tuple[StageResult, Commit]:
     """Run one stage on a version and commit the result. Gives the stage's result and what became of it.
 
+    What people said about the rows is applied again over the result, in the same commit (see `carry_reviews`).
     `latest` is the dataset's latest version, where the stage runs on an older one; `makers` as in `run_recipe`.
     """
     own = name in makers
     known = makers[name](dataset, config) if own else stage(name)
     result = run_stage(store, dataset, known, known.config.model_validate(config), progress, fresh=own)
     draft = Draft.of(dataset.manifest).with_stage(result, known.features)
+    if name != REVIEW and (carried := carry_reviews(store, draft)):
+        draft = draft.with_stage(carried)
+        result = replace(result, notes=(*result.notes, *(f"{REVIEW}: {note}" for note in carried.notes)))
     return result, commit_version(store, draft, dataset.manifest, message or name, latest=latest)

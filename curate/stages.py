@@ -25,12 +25,15 @@ PIPELINE: tuple[str, ...] = (
 )
 """The stages that run over a dataset; ingest makes it and review is people's work."""
 
-_ELSEWHERE = {"score": "quality.score"}
+REVIEW = "review"
+"""What people decided: the stage that comes after all others where a version has it."""
+
+_ELSEWHERE = {"score": "quality.score", REVIEW: "review.stage"}
 """Stages that lie in a folder of another name."""
 
 
 def stage(name: str) -> "Stage":
     """Give a stage by its name; raise ConfigError that names the known ones."""
-    if name not in PIPELINE:
+    if name not in (*PIPELINE, REVIEW):
         raise ConfigError(f"stage {name!r}", "no such stage", f"one of {', '.join(PIPELINE)}")
     return import_module(f"curate.{_ELSEWHERE.get(name, name)}").STAGE

@@ -12,7 +12,7 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 import polars as pl
 
 from curate.canonical import write_canonical
-from schemas.errors import ConfigError, ConflictError, StoreError
+from schemas.errors import ConfigError, ConflictError, CorruptObjectError, StoreError
 from schemas.manifest import FileEntry, Manifest, Role
 from schemas.objects import Checked, check_object, file_sha256
 from schemas.reference import check_name, dataset_names, manifest_path, read_manifest, read_tags, versions_of
@@ -239,15 +239,48 @@ class Store:
     # runs -------------------------------------------------------------------------------------------------------------
 
     def register_run(self, run_id: str, facts: dict[str, Any], records_file: Path | None = None) -> Path:
-        """Write runs/RUN_ID.json: which manifest a training run saw, and the object with its per-record losses."""
-        check_name(run_id, "run")
+        """Write runs/RUN_ID.json: which manifest a training run saw, and the object with its per-record losses.
+
+        Objects that were added to the run since (`add_to_run`) stay with it.
+        """
         records = self.put_file(records_file) if records_file else None
+        return self._write_run(run_id, lambda known: {**facts, "records": records, "objects": known.get("objects", {})})
+
+    def add_to_run(self, run_id: str, facts: dict[str, Any], added: Mapping[str, str]) -> Path:
+        """Name objects (name -> sha256) with a run; those that it has stay. A run that is not registered here is now,
+        with `facts`."""
+        return self._write_run(
+            run_id, lambda known: {**(known or facts), "objects": {**known.get("objects", {}), **added}}
+        )
+
+    def run_object(self, run: Mapping[str, Any], name: str) -> Path | None:
+        """Give the path of an object of a run; None where the run has none of that name.
+
+        Raises CorruptObjectError where its bytes are gone or are not those that were written.
+        """
+        sha256: str | None = run.get("objects", {}).get(name)
+        if sha256 is None:
+            return None
+        path = self.root / "objects" / sha256[:2] / f"{sha256}.arrow"
+        if not path.is_file() or file_sha256(path) != sha256:
+            found = "not what was written" if path.is_file() else "gone"
+            raise CorruptObjectError(f"{name} of run {run['run_id']}, object {sha256[:12]}", found, "its bytes")
+        return path
+
+    def _write_run(self, run_id: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Path:
+        check_name(run_id, "run")
         final = self.root / "runs" / f"{run_id}.json"
-        with self._temporary(".json") as temporary:
+        try:
             final.parent.mkdir(parents=True, exist_ok=True)
-            self._write(temporary, json.dumps({**facts, "run_id": run_id, "records": records}, indent=1) + "\n")
-            temporary.replace(final)
-            _fsync_folder(final.parent)
+            with (final.parent / ".lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                known = json.loads(final.read_bytes()) if final.is_file() else {}
+                with self._temporary(".json") as temporary:
+                    self._write(temporary, json.dumps({**change(known), "run_id": run_id}, indent=1) + "\n")
+                    temporary.replace(final)
+                    _fsync_folder(final.parent)
+        except OSError as error:
+            _explain(error, self.root)
         return final
 
     def runs(self) -> list[dict[str, Any]]:
@@ -277,7 +310,8 @@ class Store:
         for name in dataset_names(self.root):
             for seq in versions_of(self.root, name):
                 named.update(f.sha256 for f in read_manifest(manifest_path(f"{name}@{seq}", self.root)).files)
-        named.update(run["records"] for run in self.runs() if run.get("records"))
+        for run in self.runs():
+            named.update(sha256 for sha256 in (run.get("records"), *run.get("objects", {}).values()) if sha256)
         for path in (self.root / "cache").glob("*.json"):
             if path not in skip:
                 named.update(_SHA256.findall(path.read_text(errors="replace")))

@@ -48,10 +48,14 @@ class Draft:
         return replace(self, sources=tuple(sorted(sources, key=lambda s: s.name)), files=_ordered((*kept, *files)))
 
     def with_stage(self, result: StageResult, features: Iterable[str] = ()) -> "Draft":
-        """Put in a stage's result for whatever that stage said before."""
+        """Put in a stage's result for whatever that stage said before.
+
+        What people decided was about the text as it was: of the stage review only its indexes stay, until it has run
+        over the new one.
+        """
         name = result.entry.name
         stages = [s for s in self.stages if s.name != name] + [result.entry]
-        files = [f for f in self.files if f.stage != name]
+        files = [f for f in self.files if f.stage != name and (f.stage != "review" or f.role == "index")]
         used = {*self.features, *features}
         if any(f.role == "overlay" for f in result.files):
             used.add("overlays")

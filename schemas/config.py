@@ -301,6 +301,9 @@ class ScoreConfig(Config):
     more than half of the pairs that a filter found were none: marin-community/marin PR#7591)."""
     semantic_action: Literal["report", "reject"] = "report"
     """What is done about semantic near-duplicates: told, or left out but for one row of each group."""
+    from_reviews: bool = False
+    """Learn from what reviewers decided so far, and give each row the probability that they would keep it unchanged
+    (docs/learning.md)."""
     weights: dict[str, float] = {"quality": 1.0}
     """What the combined score is made of, such as quality=1,judge=2,ifd=-0.5: each column by its rank among the kept
     rows, from 0 to 1; a negative weight prefers low values."""
@@ -429,4 +432,4 @@ class SplitConfig(Config):
 Format = Literal["alpaca", "dolly", "openorca", "sharegpt", "openai", "auto"]
 
 
-ExportFormat = Literal["jsonl", "parquet", "alpaca", "dolly", "openorca", "sharegpt", "openai"]
+ExportFormat = Literal["jsonl", "parquet", "alpaca", "dolly", "openorca", "sharegpt", "openai", "dpo"]

@@ -75,7 +75,9 @@ class Shard:
                     schema = dict(lf.collect_schema())
                 need = [c for c in schema if c in wanted or (outcome and c in _outcome_needs(stage))]
                 if need:
-                    parts.append(lf.select(pl.col(c).cast(schema[c]) for c in need))
+                    held = lf.collect_schema()  # an object may be older than a column
+                    given = (pl.col(c) if c in held else pl.lit(None).alias(c) for c in need)
+                    parts.append(lf.select(column.cast(schema[c]) for c, column in zip(need, given, strict=True)))
                     present.update({c: schema[c] for c in need})
             else:
                 absent = [c for c in schema if c in wanted]
@@ -212,9 +214,7 @@ class Dataset:
     def stale(self) -> list[str]:
         """Name the stages that ran before something that they read was changed."""
         m = self.manifest
-        return [
-            s.name for s in m.stages if s.name != "review" and reads_digest(m.files, s.name, before(s.name)) != s.reads
-        ]
+        return [s.name for s in m.stages if reads_digest(m.files, s.name, before(s.name)) != s.reads]
 
     def counts(self) -> tuple[StageCount, ...]:
         """Recompute from the objects how many rows entered each stage, were kept, edited and rejected, and why."""

@@ -91,7 +91,15 @@ REASONS: dict[str, str] = {
     # split
     "leak:bridge": "A training row that new data joins to a cluster of the evaluation splits, which keep their rows.",
     # review
-    "review:rejected": "A person decided to leave the row out.",
+    "review:rejected": "People decided to leave the row out.",
+    "review:corrected": "The last answer replaced by one that a reviewer wrote.",
+    # what people find and no rule can: reviewers name it, no stage gives it
+    "issue:wrong": "The answer says what is not true, or its sums, its reasoning or its code are wrong.",
+    "issue:off_task": "The answer does not do what was asked.",
+    "issue:incomplete": "The answer leaves out a part of what was asked.",
+    "issue:poor_style": "The answer is badly written: mistakes, padding, or a tone that does not fit.",
+    "issue:unsafe": "The answer could do harm, or it insults somebody.",
+    "issue:unclear_prompt": "The prompt cannot be understood, or not be answered with what it gives.",
     # edits of normalize
     "edit:nfc": "Letters and accents joined to their composed form (Unicode NFC).",
     "edit:line_ends": "Line ends made uniform (LF).",

@@ -139,6 +139,18 @@ def compose(messages: Sequence[Message], context: str | None) -> tuple[Message, 
     return tuple(composed)
 
 
+def last_answer(messages: Sequence[Message]) -> int | None:
+    """Give the index of the turn that is the answer: the last assistant turn.
+
+    None where it says nothing, calls tools, or nothing stands before it: then there is no text to compare with.
+    """
+    turns = [i for i, message in enumerate(messages) if message.role == "assistant"]
+    if not turns or turns[-1] == 0:
+        return None
+    answer = messages[turns[-1]]
+    return turns[-1] if answer.content.strip() and not answer.tool_calls else None
+
+
 def record_of(row: Mapping[str, Any]) -> Record:
     """Make the trainer's record of one row. Reads: id, source, messages, context, tools, weight?."""
     messages = [Message(m["role"], m["content"], m["name"], m["tool_calls"]) for m in row["messages"]]

@@ -74,12 +74,24 @@ ANNOTATION_COLUMNS: dict[str, pl.Schema] = {
             "judge_error": pl.String,
             "diversity": pl.Float32,
             "nearest": pl.String,
+            "learned": pl.Float32,
             "score": pl.Float32,
         }
     ),
     "select": pl.Schema({"weight": pl.Float32}),
     "split": pl.Schema({"split": pl.String}),
-    "review": pl.Schema({"override": pl.String}),
+    "review": pl.Schema(
+        {
+            "override": pl.String,
+            "review_status": pl.String,
+            "rating": pl.Float32,
+            "labels": pl.List(pl.String),
+            "reviewers": pl.List(pl.String),
+            "agreement": pl.Float32,
+            "reviewed_at": pl.String,
+            "corrected_by": pl.List(pl.String),
+        }
+    ),
 }
 """Columns after verdict and detail, for the stages whose columns are known here. A stage that is not listed adds the
 columns that its objects hold."""

@@ -22,8 +22,6 @@ The losses come from the trainer's packed forward pass, after its self-test.
 """
 
 import gc
-import json
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -34,19 +32,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from peft import PeftModel
-from transformers import AutoTokenizer
 
 from schemas.errors import ModelError
 from schemas.manifest import digest
-from schemas.objects import file_sha256
 from schemas.record import Record
 from schemas.train_config import TrainConfig
 from train import attention
 from train.evaluate import RecordLoss, record_losses
-from train.model import LOAD_ERRORS, PRECISIONS, Base, Trainee, adapt, load_base
+from train.model import PRECISIONS, Trainee, adapt
 from train.preflight import self_test
 from train.template import Example, Refusal, Template, encode
+from train.tuned import load_trained
 
 METHOD = "ifd/1"
 """Goes up whenever the same model would give another number for the same text."""
@@ -112,7 +108,7 @@ class DifficultyModel:
         adapters, which are merged into their base model. Raises ModelError for a model, tokenizer or template that
         cannot be used, ConfigError for the device.
         """
-        base = _load(config, records)
+        base = load_trained(config, records)
         # Nothing is trained, so there are no adapters; a model that was loaded in half precision stays so.
         trainee = adapt(base, config.model_copy(update={"method": "full"}))
         return cls(
@@ -171,29 +167,6 @@ class DifficultyModel:
             gc.collect()
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
-
-
-def _load(config: TrainConfig, records: Sequence[Record]) -> Base:
-    folder = Path(config.model).expanduser()
-    folder = folder / "final" if (folder / "run.json").is_file() else folder
-    adapter = folder / "adapter_config.json"
-    if not folder.is_dir() or not adapter.is_file() or (folder / "config.json").is_file():
-        return load_base(config.model_copy(update={"model": str(folder)}) if folder.is_dir() else config, records)
-    try:
-        base_name = str(json.loads(adapter.read_bytes())["base_model_name_or_path"])
-        base = load_base(config.model_copy(update={"model": base_name}), records)
-        with warnings.catch_warnings():
-            # GPT-2 keeps its linear layers transposed; peft notices, sets fan_in_fan_out itself, and warns.
-            warnings.filterwarnings("ignore", message="fan_in_fan_out")
-            # peft 0.21 reads an attribute that transformers 5.23 has renamed.
-            warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
-            adapted: Any = PeftModel.from_pretrained(base.model, str(folder))
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
-        weights = digest([base.digest, file_sha256(folder / "adapter_model.safetensors")])
-        return Base(adapted.merge_and_unload(), tokenizer, str(folder), weights, base.device, base.notes)
-    except LOAD_ERRORS as error:
-        found = f"adapters that cannot be loaded ({type(error).__name__}: {str(error).strip()[:300]})"
-        raise ModelError(f"--model {config.model}", found, "adapters, their base model and a tokenizer") from error
 
 
 def _plain_name(name: str) -> str:

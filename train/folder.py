@@ -40,6 +40,19 @@ class RunFolder:
         """Whether a run was started here: it passed preflight."""
         return (self.path / "run.json").is_file()
 
+    def finished(self) -> dict[str, Any]:
+        """Give the facts of a finished run. Raises ConfigError where there is none, or it has not finished; InputError
+        where its files are broken or its weights are gone."""
+        if not self.holds_run():
+            raise ConfigError(f"run {self.path}", "no run in this folder", "the folder of a finished run")
+        facts: dict[str, Any] = self.read_json("run.json")
+        if not facts.get("ended"):
+            remedy = f"finish it with sft train --resume --out {self.path}"
+            raise ConfigError(f"run {self.path}", "not finished", "a finished run", remedy)
+        if not (self.path / "final").is_dir():
+            raise InputError(f"run {self.path}", "its weights are gone (no folder final)", "a whole run folder")
+        return facts
+
     def claim(self) -> None:
         """Make the folder for a new run. Raises ConfigError where it holds a run, or files of somebody else."""
         if self.holds_run():

@@ -14,7 +14,7 @@ import polars as pl
 
 from curate.quality.combine import combined, weighable
 from curate.quality.ledger import TEXT, open_ledger
-from curate.quality.scorer import RETRY, ROW_COLUMNS, Scorer
+from curate.quality.scorer import RETRY, ROW_COLUMNS, Learner, Scorer
 from curate.stage import IndexOutput, Note, Output, Progress, ShardOutput, Stage
 from curate.store import Store
 from schemas.config import ScoreConfig
@@ -26,7 +26,7 @@ from schemas.stages import ANNOTATION_COLUMNS
 _OWN = ANNOTATION_COLUMNS["score"]
 _FACTS = ("id", "source", "content_hash", "quality")
 
-ASKS = {"difficulty": "difficulty", "judge": "judge", "embedding": "embed"}
+ASKS = {"difficulty": "difficulty", "judge": "judge", "embedding": "embed", "reviews": "from_reviews"}
 """Each scorer, and the setting that asks for it."""
 
 
@@ -37,26 +37,30 @@ class PinnedScore(ScoreConfig):
     """Each scorer by name: the key of its ledger, and its provenance (model, digest, versions)."""
 
 
-def score_stage(scorers: Sequence[Scorer]) -> Stage:
-    """Make the stage from its scorers; without any it makes the combined score from the columns that are there."""
+def score_stage(scorers: Sequence[Scorer], learner: Learner | None = None) -> Stage:
+    """Make the stage from its scorers; without any it makes the combined score from the columns that are there.
+
+    `learner`: who learns from reviews, where the settings ask for it.
+    """
 
     def run(dataset: Dataset, config: Any, progress: Progress) -> Iterator[Output]:
-        return _run(dataset, config, progress, scorers)
+        return _run(dataset, config, progress, scorers, learner)
 
     def pin(dataset: Dataset, config: Any) -> PinnedScore:
-        return _pin(dataset, config, scorers)
+        return _pin(dataset, config, [*scorers, *([learner] if learner else [])])
 
-    return Stage("score", 1, ScoreConfig, run, pin=pin)
+    return Stage("score", 2, ScoreConfig, run, pin=pin)
 
 
-def _pin(dataset: Dataset, config: ScoreConfig, scorers: Sequence[Scorer]) -> PinnedScore:
+def _pin(dataset: Dataset, config: ScoreConfig, scorers: Sequence[Scorer | Learner]) -> PinnedScore:
     """Check that every column with a weight is there or will be, and write down who scores."""
     settings = {name: getattr(config, name) for name, field in ScoreConfig.model_fields.items() if not field.exclude}
     models = {scorer.name: str(scorer.provenance["model"]) for scorer in scorers}
     for name, asks in ASKS.items():
-        if name not in models and settings[asks] is not None:
+        if name not in models and settings[asks]:
             raise ConfigError(f"score, {asks}", "no scorer was made for it", remedy="hand score_stage its scorers")
-        settings[asks] = models.get(name)
+        if asks != "from_reviews":
+            settings[asks] = models.get(name)
     settings["weights"] = _available(dataset, config, {name for scorer in scorers for name in scorer.columns})
     who = {scorer.name: {"key": scorer.key, **scorer.provenance} for scorer in scorers}
     return PinnedScore.model_construct(**settings, scorers=who)
@@ -97,19 +101,23 @@ class _Meter:
         self.told = now
 
 
-def _run(dataset: Dataset, config: PinnedScore, progress: Progress, scorers: Sequence[Scorer]) -> Iterator[Output]:
-    """Ask the scorers about what they do not know, then make the columns.
+def _run(
+    dataset: Dataset, config: PinnedScore, progress: Progress, scorers: Sequence[Scorer], learner: Learner | None
+) -> Iterator[Output]:
+    """Ask the scorers about what they do not know, have the learner score all rows, then make the columns.
 
     Reads: ROW_COLUMNS, kept, the columns of `weights`. Adds: the columns of the scorers, score.
     """
     needed = [*_FACTS, "tools", *(n for n in config.weights if n not in _OWN and n not in _FACTS), "kept"]
     rows = dataset.scan(needed, before_stage="score").collect(engine="streaming").with_row_index("row")
     judged = rows.filter("kept").pipe(_name_texts)
-    meter = _Meter(progress, max(1, len(scorers)))
-    yield from _left_out(dataset, scorers)
+    meter = _Meter(progress, max(1, len(scorers) + (learner is not None)))
+    yield from _left_out(dataset, [*scorers, *([learner] if learner else [])])
     opinions: list[pl.DataFrame] = []
     for scorer in scorers:
         opinions.append((yield from _opinion(dataset, scorer, judged, meter)))  # noqa: PERF401 # no comprehension can yield from
+    if learner is not None:
+        opinions.append((yield from _learnt(dataset, learner, meter)))
     table = pl.concat([judged, *(o.drop(list(VERDICT_SCHEMA), strict=False) for o in opinions)], how="horizontal")
     verdicts = [o for o in opinions if "verdict" in o.columns]
     table = table.with_columns(
@@ -172,6 +180,15 @@ def _opinion(
     return made
 
 
+def _learnt(dataset: Dataset, learner: Learner, meter: _Meter) -> Generator[Output, None, pl.DataFrame]:
+    """Have what was learnt score all rows that are judged; yields the model, which the version keeps, and notes."""
+    yield Store(dataset.root).put(learner.model, role="model", stage="score", made_from=learner.key)
+    made = learner.learned(dataset, meter.add)
+    check_schema(made.schema, learner.columns, f"learner {learner.name}")
+    yield from (Note(f"{learner.name}: {note}") for note in learner.notes())
+    return made
+
+
 def _within(shard: Shard, start: int) -> pl.Expr:
     """Whether a row of the dataset lies in a shard that begins at `start`. Reads: row."""
     return pl.col("row").is_between(start, start + shard.rows, closed="left")
@@ -191,7 +208,7 @@ def _told(scorer: Scorer, *, known: int, scored: int, failed: int, left: int) ->
     return f"{scorer.name} ({scorer.provenance['model']}): texts: {', '.join(told)}"
 
 
-def _left_out(dataset: Dataset, scorers: Sequence[Scorer]) -> Iterator[Note]:
+def _left_out(dataset: Dataset, scorers: Sequence[Scorer | Learner]) -> Iterator[Note]:
     """Say which scorers the version had that are not asked now: their columns go."""
     entry = dataset.manifest.stage("score")
     had: dict[str, dict[str, Any]] = entry.config.get("scorers", {}) if entry else {}

@@ -12,6 +12,8 @@ from typing import Any, Protocol
 
 import polars as pl
 
+from curate.stage import Progress
+from schemas.dataset import Dataset
 from schemas.record import TEXT_SCHEMA
 
 ROW_COLUMNS = ("id", "source", "content_hash", "messages", "context", "tools")
@@ -80,6 +82,46 @@ class Scorer(Protocol):
 
     def notes(self) -> Sequence[str]:
         """Give sentences for the person who runs it, after `finish`: what failed, what it cost."""
+        ...
+
+
+class Learner(Protocol):
+    """Something that learns from what the version knows, cheaply enough to score every row anew: it has no ledger.
+
+    What it learnt is a table, which the version keeps as an object of role "model", made from `key`.
+    """
+
+    @property
+    def name(self) -> str:
+        """Which kind it is: "reviews"."""
+        ...
+
+    @property
+    def columns(self) -> pl.Schema:
+        """What the version gets."""
+        ...
+
+    @property
+    def key(self) -> str:
+        """Digest of all that it learnt from, and how."""
+        ...
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Say what it is; see Scorer."""
+        ...
+
+    @property
+    def model(self) -> pl.DataFrame:
+        """What it learnt: all that is needed to score a row again."""
+        ...
+
+    def learned(self, dataset: Dataset, progress: Progress) -> pl.DataFrame:
+        """Give `columns` for the rows that are kept before the score stage, in order. Calls `progress` per shard."""
+        ...
+
+    def notes(self) -> Sequence[str]:
+        """Give sentences for the person who runs it: what was learnt from, and how good it is."""
         ...
 
 

@@ -5,14 +5,14 @@ records hide what people discarded.
 """
 
 import warnings
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import httpx
 
-from curate.review.form import Card, Field, Form, Property, Question
+from curate.review.form import Card, Field, Form, Property, Question, as_html
 from schemas.errors import ConfigError, ReviewError
 
 with warnings.catch_warnings():
@@ -54,6 +54,10 @@ class Review:
         """Give the questions by name, each with the values of its labels (none for ratings and texts)."""
         return {q.name: _values(q) for q in self._dataset.settings.questions}
 
+    def property_names(self) -> set[str]:
+        """Name the properties that its records can have."""
+        return {str(p.name) for p in self._dataset.settings.metadata}
+
     def external_ids(self) -> dict[str, str]:
         """Give the records that are there: external id -> the server's id."""
         return {r["external_id"]: r["id"] for r in self._list(None) if r["external_id"]}
@@ -73,15 +77,37 @@ class Review:
         refuses: nothing of that request was stored, what went before was.
         """
         question_ids = {q.name: str(q.id) for q in self._dataset.settings.questions}
+        markdown = {f.name for f in self._dataset.settings.fields if getattr(f, "use_markdown", False)}
         for start in range(0, len(cards), SENT_AT_ONCE):
             some = cards[start : start + SENT_AT_ONCE]
-            body = {"items": [_item(card, question_ids) for card in some]}
+            body = {"items": [_item(card, question_ids, markdown) for card in some]}
             self._ask("PUT", f"/api/v1/datasets/{self.id}/records/bulk", json=body)
             progress(len(some))
+
+    def mark(self, properties: Mapping[str, Mapping[str, Any]]) -> None:
+        """Replace the properties of records that are there, by external id, and nothing else of them."""
+        items = [{"external_id": external, "metadata": dict(known)} for external, known in properties.items()]
+        for start in range(0, len(items), SENT_AT_ONCE):
+            body = {"items": items[start : start + SENT_AT_ONCE]}
+            self._ask("PUT", f"/api/v1/datasets/{self.id}/records/bulk", json=body)
+
+    def remove(self, record_ids: Sequence[str]) -> None:
+        """Remove records, by the server's ids, with all that people said about them."""
+        for start in range(0, len(record_ids), SENT_AT_ONCE):
+            some = ",".join(record_ids[start : start + SENT_AT_ONCE])
+            with _told(f"dataset {self.name!r}"):
+                path = f"/api/v1/datasets/{self.id}/records"
+                self._http.request("DELETE", path, params={"ids": some}).raise_for_status()
 
     def usernames(self) -> dict[str, str]:
         """Give the names of the people who may respond: the server's id -> user name."""
         return {str(user.id): str(user.username) for user in self._client().users}
+
+    def members(self) -> list[str]:
+        """Name the workspace's annotators: those who are meant to respond, also before they have."""
+        with _told(f"dataset {self.name!r}"):
+            users = self._dataset.workspace.users
+            return sorted(str(user.username) for user in users if user.role.value not in ROLES)
 
     def question_names(self) -> dict[str, str]:
         """Give the questions' names by the server's ids, for suggestions."""
@@ -136,6 +162,10 @@ class Server:
         self._client, self.workspace = client, workspace
         self.url = str(client.api_url).rstrip("/")
         self.user: str = client.me.username
+
+    def close(self) -> None:
+        """Close the connections; what was opened by this server is of no use afterwards."""
+        self._client.api.http_client.close()
 
     def find(self, name: str) -> Review | None:
         """Open a dataset of the workspace; None where there is none of that name."""
@@ -273,9 +303,14 @@ def _question(asked: Question) -> Any:
         case "label":
             return rg.LabelQuestion(**common, labels=dict(asked.options))
         case "labels":
-            return rg.MultiLabelQuestion(**common, labels=dict(asked.options), labels_order="suggestion")
+            labels = dict(asked.options)
+            return rg.MultiLabelQuestion(
+                **common, labels=labels, labels_order="suggestion", visible_labels=asked.visible or len(labels)
+            )
         case "rating":
             return rg.RatingQuestion(**common, values=list(asked.ratings))
+        case "ranking":
+            return rg.RankingQuestion(**common, values=dict(asked.options))
         case "text":
             return rg.TextQuestion(**common, use_markdown=False)
 
@@ -296,10 +331,14 @@ def _values(question: Any) -> tuple[str, ...]:
     return tuple(labels) if labels else ()
 
 
-def _item(card: Card, question_ids: dict[str, str]) -> dict[str, Any]:
-    """Give a record as the server's JSON has it."""
+def _item(card: Card, question_ids: dict[str, str], markdown: set[str]) -> dict[str, Any]:
+    """Give a record as the server's JSON has it. The page shows Markdown safely, and all other texts as HTML."""
     fields = {
-        name: value if isinstance(value, str) else [{"role": role, "content": content} for role, content in value]
+        name: [{"role": role, "content": as_html(text)} for role, text in value]
+        if not isinstance(value, str)
+        else value
+        if name in markdown
+        else as_html(value)
         for name, value in card.fields.items()
     }
     suggestions = [

@@ -197,6 +197,15 @@ def test_only_the_columns_that_are_asked_for_are_read(tmp_path: Path) -> None:
     assert "messages" not in plan
 
 
+def test_an_object_that_is_older_than_a_column_has_nulls_there(tmp_path: Path) -> None:
+    dataset = dataset_of(tmp_path, {"s": ROWS})
+    dataset = with_files(dataset, annotation(Store(tmp_path), "review", override=["keep"] * 10))
+    found = dataset.scan(["override", "rating", "kept"]).collect()
+    assert found["override"].to_list() == ["keep"] * 10
+    assert found["rating"].to_list() == [None] * 10
+    assert found.schema["rating"] == pl.Float32
+
+
 def test_the_digest_is_of_canonical_json() -> None:
     assert digest({"b": 1, "a": "é"}) == digest({"a": "é", "b": 1})
     assert digest([1]) != digest(["1"])
