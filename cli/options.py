@@ -36,10 +36,13 @@ C = TypeVar("C", bound=Config)
 
 
 def config_options(
-    model: type[Config], parameter: str = "given"
+    model: type[Config], parameter: str = "given", *, without: tuple[str, ...] = ()
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command one option per field of a model; the typed ones arrive in `parameter`, as name -> value."""
-    fields = model.model_fields
+    """Give a command one option per field of a model; the typed ones arrive in `parameter`, as name -> value.
+
+    `without`: fields that the command sets itself.
+    """
+    fields = {name: field for name, field in model.model_fields.items() if name not in without}
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
         signature = inspect.signature(function)

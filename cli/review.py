@@ -13,6 +13,7 @@ from cli.options import (
     DEFAULT_STORE,
     JsonOption,
     MessageOption,
+    RefArgument,
     StoreOption,
     build,
     config_options,
@@ -77,15 +78,15 @@ def serve(given: dict[str, Any], store: StoreOption = DEFAULT_STORE, json: JsonO
         if missing := [name for name in config.reviewers if name not in known]:
             remedy = f"stop it (Ctrl-C where it runs, or kill {running.address.pid}) and serve again with --reviewers"
             raise ReviewError(f"review server {running.url}", f"runs already, without {', '.join(missing)}", "", remedy)
-        _show(running, json=json)
+        show_server(running, json=json)
         say("it was running already, and goes on")
         return
-    _end_on_sigterm()
+    end_on_sigterm()
     with server_progress(quiet=json) as tell:
         server = start(home, config, tell=tell)
     try:
         with server:
-            _show(server, json=json)
+            show_server(server, json=json)
             if config.port is None and server.address.port != USUAL_PORT:
                 say(f"port {USUAL_PORT} is taken by another program, so it listens on {server.address.port}")
             if not json:
@@ -273,6 +274,46 @@ def status(
         say(f"workspace {workspace!r} has no review of rows; push one with sft curate review push")
 
 
+@app.command(
+    short_help="Do it all: serve, push, wait for people, pull.",
+    epilog="Example: sft curate review start mix --n 50 --reviewers alice,bob",
+)
+@config_options(ServeConfig, "serving", without=("home", "workspace"))
+@config_options(PushConfig)
+def start(
+    ref: RefArgument,
+    given: dict[str, Any],
+    serving: dict[str, Any],
+    dataset: DatasetOption = None,
+    workspace: WorkspaceOption = WORKSPACE,
+    url: UrlOption = None,
+    home: HomeOption = None,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page where people review.")] = True,
+    store: StoreOption = DEFAULT_STORE,
+    message: MessageOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Start Argilla where none is named or runs, send rows, open the browser, wait for people, bring back decisions.
+
+    It ends when every row has its responses, or at Ctrl-C; what was submitted by then is brought back in both cases.
+    """
+    from cli.review_start import Where, start_review
+    from schemas.dataset import open_dataset
+
+    place = home or store / "review"
+    start_review(
+        ref,
+        store,
+        Where(dataset or open_dataset(ref, store).manifest.name, workspace, url, place),
+        build(PushConfig, given, where="curate review start"),
+        build(ServeConfig, {**serving, "home": place, "workspace": workspace}, where="curate review start"),
+        asks_for_overlap="min_submitted" in given,
+        browse=browser,
+        message=message,
+        json=json,
+    )
+
+
 def one_of(ref: str | None, run: str | None) -> str:
     """Give the version or the run, of which exactly one is named. Raises ConfigError."""
     if (named := ref or run) is None:
@@ -337,7 +378,7 @@ def server_progress(*, quiet: bool = False) -> Generator[Callable[[str, int, int
         yield tell
 
 
-def _show(server: "Server | Found", *, json: bool) -> None:
+def show_server(server: "Server | Found", *, json: bool) -> None:
     """Show where a server runs and who may log in with what."""
     accounts = server.secrets.accounts
     if json:
@@ -353,7 +394,7 @@ def _show(server: "Server | Found", *, json: bool) -> None:
     say(f"passwords and API keys are in {server.home.secrets_file}, for you alone to read")
 
 
-def _end_on_sigterm() -> None:
+def end_on_sigterm() -> None:
     """Let `kill` end a server as Ctrl-C does: in order."""
 
     def interrupt(*_: object) -> None:

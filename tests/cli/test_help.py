@@ -54,6 +54,8 @@ def prepared(sft: Sft, tmp_path: Path) -> Sft:
 RUN_ELSEWHERE = {
     "sft train": ("tests/cli/test_train.py", '"train"'),
     "sft curate review serve": ("tests/curate/review/server/test_process.py", '"curate", "review", "serve"'),
+    "sft curate review pull": ("tests/cli/test_review_pull.py", '"curate", "review", "pull"'),
+    "sft curate review status": ("tests/cli/test_review_pull.py", '"curate", "review", "status"'),
 }
 """Commands whose example needs more than a folder (a model, a server that people stop): the tests that run them, and
 the words by which they do."""

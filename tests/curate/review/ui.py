@@ -28,8 +28,12 @@ class Reviewer:
         self.errors: list[str] = []
         self.outside: list[str] = []
         page.on("pageerror", lambda error: self.errors.append(str(error)))
-        page.on("request", lambda r: None if r.url.startswith((url, "data:", "blob:")) else self.outside.append(r.url))
-        page.route(re.compile(f"^(?!{re.escape(url)}|data:|blob:)"), lambda route: route.abort())
+        page.route(re.compile(f"^(?!{re.escape(url)}|data:|blob:)"), self._refuse)
+
+    def _refuse(self, route: Any) -> None:
+        """Note and stop what the page asks of anybody else; what its own policy stops does not come here."""
+        self.outside.append(route.request.url)
+        route.abort()
 
     def log_in(self, username: str, password: str) -> None:
         self.page.goto(f"{self.url}/sign-in")

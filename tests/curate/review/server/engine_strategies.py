@@ -116,6 +116,10 @@ def records() -> st.SearchStrategy[list[dict[str, Any]]]:
         max_size=3,
     )
     response = st.fixed_dictionaries({"status": st.sampled_from(STATUSES), "values": st.none() | answers})
+    metadata = st.dictionaries(
+        PROPERTY | st.sampled_from(METADATA), values() | st.lists(values(), max_size=3), max_size=4
+    )
+    suggestions = st.dictionaries(QUESTION | st.sampled_from(QUESTIONS), suggestion, max_size=2)
     row = st.fixed_dictionaries(
         {
             "id": st.integers(10, 2**128 - 1).map(lambda number: str(UUID(int=number))),
@@ -124,13 +128,8 @@ def records() -> st.SearchStrategy[list[dict[str, Any]]]:
             "inserted_at": st.sampled_from(MOMENTS),
             "updated_at": st.sampled_from(MOMENTS),
             "fields": st.just({"prompt": "x"}),
-            "metadata": st.none()
-            | st.dictionaries(
-                PROPERTY | st.sampled_from(METADATA), values() | st.lists(values(), max_size=3), max_size=4
-            ),
-            "suggestions": st.dictionaries(QUESTION | st.sampled_from(QUESTIONS), suggestion, max_size=2).map(
-                _listed("question")
-            ),
+            "metadata": st.none() | metadata,
+            "suggestions": suggestions.map(_listed("question")),
             "responses": st.dictionaries(st.sampled_from(USERS), response, max_size=3).map(_listed("user")),
         }
     )

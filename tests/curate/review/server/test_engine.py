@@ -153,7 +153,7 @@ def test_metrics_count_each_record_once_for_each_term(engine: Engine, held: list
     expected = [{"term": t, "count": n} for t, n in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
     metrics = engine.ask("metrics", property=name)
     assert metrics == {"type": "terms", "total": sum(counts.values()), "values": expected}
-    numbers = [v for found in held_values for v in found if is_number(v)]
+    numbers = [float(v) for found in held_values for v in found if is_number(v)]
     engine.load(held, metadata=[[name, "float"]])
     metrics = engine.ask("metrics", property=name)
     assert (metrics["min"], metrics["max"]) == (min(numbers, default=None), max(numbers, default=None))
