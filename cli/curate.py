@@ -282,7 +282,7 @@ def _typed(name: str, value: Any) -> list[str]:
 
 
 @app.command(
-    short_help="Score every text once: language model, judge, embeddings.",
+    short_help="Score every text: language model, judge, embeddings, reviews.",
     epilog="Example: sft curate score mix --difficulty tiny --weights quality=1,ifd=1",
 )
 @config_options(ScoreConfig)
@@ -294,10 +294,11 @@ def score(
     message: MessageOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Score the kept rows by a language model, a judge or embeddings, and weigh columns into one score from 0 to 1.
+    """Score the kept rows by a language model, a judge, embeddings or what reviews teach, and weigh columns into one
+    score from 0 to 1.
 
-    A text is scored once: what a scorer has said is kept, also when the command is interrupted. Rejects nothing, unless
-    --semantic-action says so.
+    A text is scored once: what a scorer has said is kept, also when the command is interrupted; what was learnt from
+    reviews costs little, and scores all rows anew. Rejects nothing, unless --semantic-action says so.
     """
     from cli.score import makers, report
 

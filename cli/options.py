@@ -35,6 +35,12 @@ DEFAULT_STORE = Path("sft-data")
 C = TypeVar("C", bound=Config)
 
 
+def was_typed(context: typer.Context, option: str) -> bool:
+    """Whether an option stands in the command itself; defaults and the environment give way to what was saved."""
+    source = context.get_parameter_source(option)
+    return source is not None and source.name == "COMMANDLINE"
+
+
 def config_options(
     model: type[Config], parameter: str = "given", *, without: tuple[str, ...] = ()
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:

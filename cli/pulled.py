@@ -31,6 +31,8 @@ _KINDS = {
 
 def show_pulled(pulled: "Pulled", rubber_stamp: float) -> None:
     """Print what a pull brought, and what the reviews of the version now come to."""
+    from curate.review.stage import told_restored
+
     fetched, tally = pulled.fetched, pulled.tally
     submitted = sum(r.status == "submitted" for r in fetched.responses)
     discarded = len(fetched.responses) - submitted
@@ -46,6 +48,8 @@ def show_pulled(pulled: "Pulled", rubber_stamp: float) -> None:
     _list("Unresolved: they stay for review", tally.open)
     _list("Edited since they were reviewed: not applied; push them again", tally.stale)
     _list("Corrections that were not taken", tally.unused)
+    for line in told_restored(tally.restored):
+        say(line)
     if tally.missing:
         say(f"reviewed rows that are not in this version: {number(len(tally.missing))} ({_some(tally.missing)})")
     if fetched.foreign:
@@ -63,7 +67,9 @@ def show_pulled(pulled: "Pulled", rubber_stamp: float) -> None:
 def show_agreement(found: pl.DataFrame, rubber_stamp: float | None = None) -> None:
     """Print Krippendorff's alpha by question and pair, and how often the verdict is the suggested one."""
     alphas = found.filter(pl.col("measure") == "alpha")
-    if alphas.height:
+    if alphas.height and not alphas["texts"].sum():
+        out(f"no agreement yet: {alphas['undefined'][0]}")
+    elif alphas.height:
         questions = alphas["question"].unique(maintain_order=True).to_list()
         cells = {(tuple(row["who"]), row["question"]): row for row in alphas.iter_rows(named=True)}
         people = list(dict.fromkeys(who for who, _ in cells))

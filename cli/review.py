@@ -3,8 +3,9 @@
 import signal
 import sys
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,6 +18,7 @@ from cli.options import (
     StoreOption,
     build,
     config_options,
+    was_typed,
 )
 from cli.render import console, next_commands, print_json, progress, say, table
 from curate.review.connection import WORKSPACE
@@ -74,27 +76,23 @@ def serve(given: dict[str, Any], store: StoreOption = DEFAULT_STORE, json: JsonO
     config = build(ServeConfig, given, where="curate review serve")
     home = config.home or store / "review"
     if (running := find(home)) is not None:
-        known = {account.username for account in running.secrets.accounts}
-        if missing := [name for name in config.reviewers if name not in known]:
-            remedy = f"stop it (Ctrl-C where it runs, or kill {running.address.pid}) and serve again with --reviewers"
-            raise ReviewError(f"review server {running.url}", f"runs already, without {', '.join(missing)}", "", remedy)
+        check_reviewers(running, config)
         show_server(running, json=json)
         say("it was running already, and goes on")
         return
     end_on_sigterm()
     with server_progress(quiet=json) as tell:
         server = start(home, config, tell=tell)
-    try:
-        with server:
-            show_server(server, json=json)
-            if config.port is None and server.address.port != USUAL_PORT:
-                say(f"port {USUAL_PORT} is taken by another program, so it listens on {server.address.port}")
-            if not json:
-                next_commands("sft curate review push REF", store=store)
-            say("Ctrl-C stops it")
-            server.wait()
-    except KeyboardInterrupt:
-        say(f"stopped; all that was reviewed stays in {home}, and the next start finds it")
+    with suppress(KeyboardInterrupt), server:
+        show_server(server, json=json)
+        if config.port is None and server.address.port != USUAL_PORT:
+            say(f"port {USUAL_PORT} is taken by another program, so it listens on {server.address.port}")
+        if not json:
+            where = f" --home {quote(str(config.home))}" if config.home else ""
+            next_commands(f"sft curate review push REF{where}", store=store)
+        say("Ctrl-C stops it")
+        server.wait()
+    say(f"stopped; all that was reviewed stays in {home}, and the next start finds it")
 
 
 @app.command(
@@ -323,12 +321,6 @@ def one_of(ref: str | None, run: str | None) -> str:
     return named
 
 
-def was_typed(context: typer.Context, option: str) -> bool:
-    """Whether an option stands in the command itself, not in the environment."""
-    source = context.get_parameter_source(option)
-    return source is not None and source.name == "COMMANDLINE"
-
-
 def opened_review(name: str, home: Path, url: str | None, workspace: str) -> "Review":
     """Connect, and open a dataset in Argilla; raises ReviewError that names those there are."""
     from curate.review.connection import connect_for
@@ -376,6 +368,14 @@ def server_progress(*, quiet: bool = False) -> Generator[Callable[[str, int, int
             bars.update(tasks[what], completed=done, count=f"{done} of {total}" if total else "")
 
         yield tell
+
+
+def check_reviewers(running: "Found", config: ServeConfig) -> None:
+    """Raise ReviewError where a server that runs lacks reviewers: it makes accounts when it starts."""
+    known = {account.username for account in running.secrets.accounts}
+    if missing := [name for name in config.reviewers if name not in known]:
+        remedy = f"stop it (Ctrl-C where it runs, or kill {running.address.pid}) and serve again with --reviewers"
+        raise ReviewError(f"review server {running.url}", f"runs already, without {', '.join(missing)}", "", remedy)
 
 
 def show_server(server: "Server | Found", *, json: bool) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cli.render import console, number, print_json, progress, say
+from schemas.errors import ConfigError
 from schemas.review_config import PullConfig, PushConfig, ServeConfig
 
 if TYPE_CHECKING:
@@ -60,7 +61,6 @@ def start_review(
     with _server(where, serve, json=json) as (server, alone):
         if alone and not asks_for_overlap:
             push = push.model_copy(update={"min_submitted": 1})
-            say("one person reviews, so that one response decides (--reviewers alice,bob for more)")
         prepared = prepare(dataset, push)
         with progress(quiet=json) as started:
             sent = pushed_to(server, where.dataset, prepared, started("sending", len(prepared.rows)))
@@ -68,10 +68,12 @@ def start_review(
             show_pushed(prepared, sent)
         review = server.find(where.dataset)
         assert review is not None  # noqa: S101 # it was just pushed to
+        if alone and not asks_for_overlap and review.min_submitted == 1:
+            say("one person reviews, so that one response decides (--reviewers alice,bob for more)")
         if browse and _can_show():
             webbrowser.open(sent.url)
-        say(f"review at {sent.url}; Ctrl-C ends the review, and what was submitted by then is brought back")
-        _wait(review, quiet=json)
+        where_to = f"review at {sent.url}; " if json else ""  # else it is printed already
+        _wait(review, where_to, quiet=json)
         dataset = open_dataset(ref, store)  # others may have gone on meanwhile
         place = Store(dataset.root)
         latest = place.latest(dataset.manifest.name)
@@ -93,16 +95,20 @@ def _server(where: Where, serve: ServeConfig, *, json: bool) -> "Generator[tuple
 
     With it: whether nobody but one person reviews there, as far as is known.
     """
-    from cli.review import end_on_sigterm, server_progress, show_server
+    from cli.review import check_reviewers, end_on_sigterm, server_progress, show_server
     from curate.review.connection import URL_VARIABLE, connect_for
     from curate.review.server.process import find, start
 
-    if where.url or os.environ.get(URL_VARIABLE):
+    if named := where.url or os.environ.get(URL_VARIABLE):
+        if serve.reviewers or serve.port:
+            option = "--reviewers" if serve.reviewers else "--port"
+            raise ConfigError(option, f"together with the Argilla at {named}", "it where the server is the store's own")
         yield connect_for(where.home, where.url, where.workspace), False
         return
     end_on_sigterm()
     running = find(where.home)
     if running is not None:
+        check_reviewers(running, serve)
         if not json:
             show_server(running, json=False)
         yield connect_for(where.home, None, where.workspace), len(running.secrets.reviewers) < 2
@@ -121,7 +127,7 @@ def _can_show() -> bool:
     return sys.platform in ("darwin", "win32") or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
 
 
-def _wait(review: "Review", *, quiet: bool) -> None:
+def _wait(review: "Review", where_to: str, *, quiet: bool) -> None:
     """Wait until all records are complete, or for Ctrl-C; show how many are."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -134,6 +140,7 @@ def _wait(review: "Review", *, quiet: bool) -> None:
     on_terminal = sys.stderr.isatty() and not quiet
     told = -1
     try:
+        say(f"{where_to}Ctrl-C ends the review, and what was submitted by then is brought back")
         with Progress(*columns, console=console(stderr=True), disable=not on_terminal, transient=True) as bar:
             task = bar.add_task("reviewed")
             while True:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.extras import needs_torch, quiet_transformers
-from cli.options import DEFAULT_STORE, JsonOption, StoreOption, build, config_options, read_settings
+from cli.options import DEFAULT_STORE, JsonOption, StoreOption, build, config_options, read_settings, was_typed
 from cli.render import console, next_commands, number, out, print_json, say, table
 from schemas.errors import ConfigError
 from schemas.train_config import PRESETS, TINY_DEFAULTS, Preset, TrainConfig
@@ -77,7 +77,7 @@ def train(
     saved = _saved(out_folder) if resume and out_folder else None
     config = resolve(given, preset=preset, file=config_file, saved=saved["train"] if saved else None)
     reference = manifest or (saved["dataset"] if saved else None)
-    if saved and saved.get("store") and not _typed(context, "store") and Path(saved["store"]) != store.resolve():
+    if saved and saved.get("store") and not was_typed(context, "store") and Path(saved["store"]) != store.resolve():
         store = Path(saved["store"])
     if reference is None:
         raise ConfigError("--manifest", "not given", "a dataset's name or version", "see sft show for what there is")
@@ -208,12 +208,6 @@ class Display(AbstractContextManager["Display"]):
         """Say what an evaluation found."""
         overall = found.overall
         self.note(f"step {found.step}: validation loss {overall.loss:.3f}, perplexity {overall.perplexity:,.1f}")
-
-
-def _typed(context: typer.Context, option: str) -> bool:
-    """Whether an option stands in the command itself; defaults and the environment give way to what a run saved."""
-    source = context.get_parameter_source(option)
-    return source is not None and source.name == "COMMANDLINE"
 
 
 def _saved(folder: Path) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,9 @@ from schemas.record import TEXT_SCHEMA
 from schemas.stages import before
 
 _WORD = re.compile(r"\s+|\S+")
+_LINE = re.compile(r".*\n|.+")
+DIFF_CELLS = 4_000_000
+"""Pairs of words that are compared, at most: a second's work, and 1,000 words that have nothing in common."""
 SHORTEST_PREFIX = 6
 """An id may be shortened to its first letters, as with git; fewer than these are refused as a likely slip."""
 
@@ -172,7 +175,7 @@ def _reviewed(dataset: Dataset, shard: Shard, index: int) -> Iterator[Event]:
         edit = _edit("review", row, edited)
         authors = " and ".join(judged["corrected_by"] or ())
         yield replace(edit, what=edit.what.replace("edited:", f"edited by {authors}:", 1))
-    kept = "kept" if judged["override"] else judged["review_status"]
+    kept = "kept" if judged["review_status"] == "decided" else judged["review_status"]
     told = f"rejected: {sentence(judged['verdict'])}" if judged["verdict"] else kept
     yield Event("review", f"{told} ({judged['detail']})", {k: v for k, v in judged.items() if v not in (None, [])})
 
@@ -223,18 +226,32 @@ def _fields(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[tup
 
 
 def word_diff(before: str, after: str) -> list[tuple[str, str]]:
-    """Give the difference as pieces in order: ("same" | "removed" | "added", text). Blanks count as words."""
-    a, b = _WORD.findall(before), _WORD.findall(after)
-    pieces: list[tuple[str, str]] = []
+    """Give the difference as pieces in order: ("same" | "removed" | "added", text). Blanks count as words.
+
+    Where too much differs for that (`DIFF_CELLS`), lines are compared; where those are too many, the whole is replaced.
+    """
+    for pattern in (_WORD, _LINE):
+        a, b = pattern.findall(before), pattern.findall(after)
+        start = _alike(a, b)
+        end = _alike(a[start:][::-1], b[start:][::-1])
+        ends = ("".join(a[:start]), "".join(a[len(a) - end :]))
+        a, b = a[start : len(a) - end], b[start : len(b) - end]
+        if len(a) * len(b) <= DIFF_CELLS:
+            break
+    else:
+        a, b = ["".join(a)], ["".join(b)]
+    pieces: list[tuple[str, str]] = [("same", ends[0])]
     for tag, i, j, k, n in difflib.SequenceMatcher(None, a, b, autojunk=False).get_opcodes():
         if tag == "equal":
             pieces.append(("same", "".join(a[i:j])))
             continue
-        if i < j:
-            pieces.append(("removed", "".join(a[i:j])))
-        if k < n:
-            pieces.append(("added", "".join(b[k:n])))
-    return pieces
+        pieces += [("removed", "".join(a[i:j])), ("added", "".join(b[k:n]))]
+    return [(what, text) for what, text in (*pieces, ("same", ends[1])) if text]
+
+
+def _alike(a: Sequence[str], b: Sequence[str]) -> int:
+    """Give the number of words with which both begin."""
+    return next((n for n, (one, other) in enumerate(zip(a, b, strict=False)) if one != other), min(len(a), len(b)))
 
 
 def _match(dataset: Dataset, judged: Mapping[str, Any]) -> dict[str, Any]:

@@ -92,7 +92,7 @@ def preferences(dataset: Dataset, store: Store) -> tuple[list[Preference], list[
             if row.id in before:
                 pairs += _corrected(before[row.id], row, left)
             for found in compared.get(row.id, ()):
-                pairs += _won(found, row, left)
+                pairs += _won(found, row, before.get(row.id), left)
         present |= rows.keys()
     left += [
         Left(row_id, found[0].row["source"], "row not kept", "the version rejects the row, or does not have it")
@@ -133,20 +133,28 @@ def _corrected(before: _Row, row: _Row, left: list[Left]) -> Iterator[Preference
         yield _pair(row, "correction", row.answer, before.answer)
 
 
-def _won(found: Compared, row: _Row, left: list[Left]) -> Iterator[Preference]:
-    """Give the winner against the loser for each two answers of a comparison; ties give none."""
+def _won(found: Compared, row: _Row, before: _Row | None, left: list[Left]) -> Iterator[Preference]:
+    """Give the winner against the loser for each two answers of a comparison; ties give none.
+
+    `before`: the row before its review, where reviewers corrected it. Where another stage changed its answer, no answer
+    of the comparison comes back.
+    """
+    answers = {row.answer, before.answer} if before else {row.answer}
     told = found.row
     shown = tuple(Message(m["role"], m["content"], m["name"], m["tool_calls"]) for m in told["prompt"])
     if shown != row.prompt or told["tools"] != row.tools:
         detail = "the row's prompt has changed since the comparison"
         left.append(Left(row.id, row.source, "prompt edited", detail))
         return
+    if told["reference"] not in answers:  # a model may have learnt by heart what was redacted since
+        left.append(Left(row.id, row.source, "reference edited", "the row's answer has changed since"))
+        return
     for (a, b), score in found.scores.items():
         winner, loser = (a, b) if score > 0.5 else (b, a)
         if score == 0.5:
             left.append(Left(row.id, row.source, "tie", f"{a} and {b} came out even"))
         elif "reference" in (a, b) and told["reference"] != row.answer:
-            left.append(Left(row.id, row.source, "reference edited", "the row's answer has changed since"))
+            left.append(Left(row.id, row.source, "reference edited", "reviewers have corrected the row's answer since"))
         else:
             yield _pair(row, "comparison", told[winner], told[loser])
 

@@ -9,8 +9,10 @@ from schemas.dataset import Dataset
 from schemas.errors import SftError
 from schemas.objects import Checked, check_columns, check_object
 from schemas.record import content_hash, lineage_id
+from schemas.stages import STAGES
 
 _TEXT_STATED = ["id", "source", "source_key", "messages", "context", "content_hash"]
+_EDIT_STATED = ["row", "messages", "context", "content_hash", "before_hash"]
 
 
 def verify(dataset: Dataset, *, deep: bool = False) -> list[str]:
@@ -18,8 +20,8 @@ def verify(dataset: Dataset, *, deep: bool = False) -> list[str]:
 
     Always: every object is there and its bytes give its name (an object that was read whole before and has not been
     touched since is not read again), columns and row numbers fit, ids are unique, rows entered = kept + rejected in
-    every stage, and what a trainer sees is what the manifest says. `deep` reads every byte again, and recomputes every
-    id and content hash.
+    every stage, and what a trainer sees is what the manifest says. `deep` reads every byte again, recomputes every id
+    and content hash, and checks that every edit was made to the text that it covers.
     """
     problems = list(_objects(dataset, None if deep else Checked(dataset.root)))
     if problems:  # joining objects that are missing or broken would only say the same again, less clearly
@@ -87,20 +89,30 @@ def _counts(dataset: Dataset) -> Iterator[str]:
 
 
 def _hashes(dataset: Dataset) -> Iterator[str]:
-    """Recompute the id and the content hash of every row, as ingested and after each overlay."""
+    """Recompute the id and the content hash of every row, as ingested and after each overlay.
+
+    A stage that is stale says itself that the text below its overlay may be another one.
+    """
+    stale = dataset.stale()
     for shard in dataset.shards:
+        texts: list[str] = []
         for batch in _batches(pl.scan_ipc(shard.text).select(_TEXT_STATED)):
             for row in batch.iter_rows(named=True):
+                texts.append(row["content_hash"])
                 where = f"source {shard.source} row {row['source_key']}"
                 if lineage_id(row["source"], row["source_key"]) != row["id"]:
                     yield f"{where}: its id does not follow from its source and key"
                 if content_hash(row["messages"], row["context"]) != row["content_hash"]:
                     yield f"{where}: its content does not give its content hash"
-        for stage, path in shard.overlays.items():
-            for batch in _batches(pl.scan_ipc(path).select("row", "messages", "context", "content_hash")):
+        for stage in (stage for stage in STAGES if stage in shard.overlays):
+            for batch in _batches(pl.scan_ipc(shard.overlays[stage]).select(_EDIT_STATED)):
                 for row in batch.iter_rows(named=True):
+                    where = f"source {shard.source} shard {shard.number} row {row['row']}: overlay of {stage}"
                     if content_hash(row["messages"], row["context"]) != row["content_hash"]:
-                        yield f"source {shard.source} shard {shard.number} row {row['row']}: overlay of {stage} altered"
+                        yield f"{where} altered"
+                    if stage not in stale and row["before_hash"] != texts[row["row"]]:
+                        yield f"{where} was made for another text than the one below it"
+                    texts[row["row"]] = row["content_hash"]
 
 
 def _batches(frame: pl.LazyFrame, rows: int = 4096) -> Iterator[pl.DataFrame]:

@@ -6,6 +6,8 @@ DeLong, DeLong and Clarke-Pearson (Biometrics 44, 1988), by ranks as in Sun and 
     AUC = mean of [score_i > score_j] + 1/2 [score_i = score_j]        0.5 by chance, 1 without a mistake
 
 Each row's own part of that mean gives the variance, and, for two scores of the same rows, that of their difference.
+Rows of one group (near-duplicates) are no independent draws: their parts are added up first (Obuchowski, Biometrics 53,
+1997). Of rows that are all groups of their own this is DeLong's variance.
 """
 
 from dataclasses import dataclass
@@ -40,12 +42,16 @@ class Comparison:
     difference: Interval
 
 
-def compare(positive: NDArray[np.bool_], score: Numbers, baseline: Numbers) -> Comparison:
+def compare(
+    positive: NDArray[np.bool_], score: Numbers, baseline: Numbers, groups: NDArray[np.int64] | None = None
+) -> Comparison:
     """Compare two scores of the same rows, by DeLong; both kinds of rows are needed, and two of each for an interval.
 
-    `positive`: the rows that a good score ranks first. Intervals of an AUC end at 0 and 1.
+    `positive`: the rows that a good score ranks first. `groups`: the number of the group that each row is in; None
+    where each is alone. Intervals of an AUC end at 0 and 1.
     """
-    values, covariance = _delong(positive, np.vstack([score, baseline]))
+    alone = np.arange(len(positive))
+    values, covariance = _delong(positive, np.vstack([score, baseline]), alone if groups is None else groups)
     variance = float(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
     return Comparison(
         _interval(float(values[0]), float(covariance[0, 0]), 0.0, 1.0),
@@ -59,12 +65,31 @@ def auc(positive: NDArray[np.bool_], score: Numbers) -> float:
     return float(_parts(positive, score)[0].mean())
 
 
-def _delong(positive: NDArray[np.bool_], scores: Numbers) -> tuple[Numbers, Numbers]:
+def _delong(positive: NDArray[np.bool_], scores: Numbers, groups: NDArray[np.int64]) -> tuple[Numbers, Numbers]:
     """Give the AUC of each score, shape (scores,), and their covariance, shape (scores, scores)."""
     parts = [_parts(positive, score) for score in scores]
-    first, second = np.vstack([p for p, _ in parts]), np.vstack([n for _, n in parts])
-    covariance = np.cov(first) / first.shape[1] + np.cov(second) / second.shape[1]
-    return first.mean(axis=1), covariance
+    values = np.array([yes.mean() for yes, _ in parts])
+    _, group = np.unique(groups, return_inverse=True)
+    first = np.vstack(
+        [_summed(yes - value, group[positive], group) for (yes, _), value in zip(parts, values, strict=True)]
+    )
+    second = np.vstack(
+        [_summed(no - value, group[~positive], group) for (_, no), value in zip(parts, values, strict=True)]
+    )
+    both = _products(first, second, group)
+    covariance = _products(first, first, group[positive]) + _products(second, second, group[~positive])
+    return values, covariance + both + both.T
+
+
+def _summed(parts: Numbers, own: NDArray[np.int64], group: NDArray[np.int64]) -> Numbers:
+    """Add up the parts by group, as a share of all parts; shape (groups,)."""
+    return np.bincount(own, weights=parts, minlength=int(group.max()) + 1) / len(parts)
+
+
+def _products(one: Numbers, other: Numbers, group: NDArray[np.int64]) -> Numbers:
+    """Give the sums of products over groups, with Bessel's correction for the groups that have a part."""
+    n = len(np.unique(group))
+    return np.einsum("ag,bg->ab", one, other) * (n / (n - 1) if n > 1 else 1.0)
 
 
 def _parts(positive: NDArray[np.bool_], score: Numbers) -> tuple[Numbers, Numbers]:

@@ -37,7 +37,7 @@ class Candidates:
         stages = [stage for stage in STAGES if stage != "ingest" and self.dataset.manifest.stage(stage)]
         verdicts = [f"verdict_{stage}" for stage in stages]
         numbers = [name for name in NUMBERS if any(name in columns for columns in ANNOTATION_COLUMNS.values())]
-        own = ["flags", "entities", "matches", "cluster_id", "duplicate_of", "jaccard", "conflict_id", "override"]
+        own = ["flags", "entities", "matches", "cluster_id", "duplicate_of", "jaccard", "conflict_id", "review_status"]
         read = ["id", "source", "content_hash", "kept", "reject_reason", "verdict_ingest", *verdicts, *numbers, *own]
         parts = [
             shard.view(read).with_row_index("row").with_columns(shard=pl.lit(number, pl.UInt32)).collect()
@@ -57,12 +57,19 @@ class Candidates:
     @cached_property
     def open(self) -> pl.DataFrame:
         """Those that nobody has decided yet; with `again` all of them."""
-        return self.all if self.config.again else self.all.filter(pl.col("override").is_null())
+        return self.all if self.config.again else self.all.filter(pl.col("review_status").ne_missing("decided"))
 
     @property
     def kept(self) -> pl.DataFrame:
         """Those of them that a trainer may see."""
         return self.open.filter("kept")
+
+    def texts(self, ids: pl.Series) -> pl.DataFrame:
+        """Read the texts of a few rows, one shard after the other. Gives: id, messages, context."""
+        wanted = pl.LazyFrame({"id": ids})
+        some = ["id", "messages", "context"]
+        parts = [s.view(some).join(wanted, on="id", how="semi").collect() for s in self.dataset.shards]
+        return pl.concat(parts)
 
     @cached_property
     def answered(self) -> pl.DataFrame:

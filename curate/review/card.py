@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +31,12 @@ FIRST_MESSAGES = 100
 CONVERSATION_CHARACTERS = 400_000
 """Characters of a conversation that are shown: longer messages are cut first. Nobody reads more, and a request of a
 hundred records must not become too long for the server."""
+
+FIELD_CHARACTERS = 200_000
+"""Characters after which a field of Markdown goes on no further, for the same reason."""
+
+MOST_MATCHES = 20
+"""Matches with an evaluation set that are shown."""
 
 TERM_CHARACTERS = 200
 """Characters of a property that is a word."""
@@ -89,9 +95,9 @@ def make_card(row: Row, asked: Asked, view: View) -> Card:
     fields: dict[str, Any] = {"conversation": shown.messages, "about": "\n\n".join(_about(row, asked, view, shown))}
     alike = [a for a in row.alike if not view.blind or a.asks_the_same]
     if alike:
-        fields["match"] = "\n\n---\n\n".join(_alike(a, blind=view.blind) for a in alike)
+        fields["match"] = _within(_matches(alike, blind=view.blind), view.whole.format(row.id))
     if row.edits and not view.blind:
-        fields["edits"] = "\n\n".join(_edits(row, view))
+        fields["edits"] = _within(_edits(row, view), view.whole.format(row.id))
     known = {n: v for n, v in _properties(row, asked, view, shown) if n in view.properties and v not in (None, [], "")}
     suggestions = () if view.blind else tuple(_suggestions(row, view, shown))
     return Card(external_id(row.id, row.content_hash), fields, known, suggestions)
@@ -126,10 +132,10 @@ def conversation(row: Row, whole: str) -> Shown:
 
 
 def _fitted(text: str, limit: int, whole: str) -> str:
-    """Cut a text so that it fits as it is sent."""
+    """Cut a text so that it fits as it is sent: by the share that it is too long, again where its front is longer."""
     shown, most = text, len(text)
-    while most and (over := len(as_html(shown)) - limit) > 0:
-        most = max(0, min(most, len(shown)) - over)
+    while most and (length := len(as_html(shown))) > limit:
+        most = most * limit // length
         shown = cut(text, most, whole)
     return shown
 
@@ -214,7 +220,7 @@ def _flags(row: Row, view: View) -> Iterator[str]:
         lines.append(f"- seen: {line(row.facts['detail_rules'])}")
     kinds = dict.fromkeys(f"pii:{e['kind']}" for e in row.facts.get("entities", []))
     lines.extend(f"- {line(_sentence(kind, view))} ({line(kind)})" for kind in kinds)
-    for match in row.facts.get("matches", []):
+    for match in row.facts.get("matches", [])[:MOST_MATCHES]:
         share = f"{match['coverage']:.0%} of an item of {line(match['eval'])}"
         lines.append(f"- holds {share}, in {line(match['where'])}: {line(match['text'])}")
     if lines:
@@ -257,11 +263,28 @@ def _tools(tools: str) -> str:
     return line(", ".join(names) or tools)
 
 
-def _alike(alike: Alike, *, blind: bool) -> str:
-    fate = "" if blind else " (kept)" if alike.kept else " (left out)"
-    head = f"**{alike.how[0].upper()}{alike.how[1:]}:** {line(alike.source)} · {line(alike.place)}{fate}"
-    told = [m for m in alike.messages if m.role == "assistant"] if alike.asks_the_same else alike.messages
-    return "\n\n".join([head, *(f"*{line(m.role)}:*\n\n{block(flattened(m))}" for m in told)])
+def _within(parts: Iterable[str], whole: str) -> str:
+    """Join paragraphs for as long as there is room; `whole`: the command that shows what is missing."""
+    shown: list[str] = []
+    room = FIELD_CHARACTERS
+    for part in parts:
+        if room <= 0:
+            shown.append(f"**More is not shown here:** {line(whole)}")
+            break
+        shown.append(part)
+        room -= len(part)
+    return "\n\n".join(shown)
+
+
+def _matches(some: Sequence[Alike], *, blind: bool) -> Iterator[str]:
+    for i, alike in enumerate(some):
+        if i:
+            yield "---"
+        fate = "" if blind else " (kept)" if alike.kept else " (left out)"
+        yield f"**{alike.how[0].upper()}{alike.how[1:]}:** {line(alike.source)} · {line(alike.place)}{fate}"
+        for message in alike.messages:
+            if message.role == "assistant" or not alike.asks_the_same:
+                yield f"*{line(message.role)}:*\n\n{block(flattened(message))}"
 
 
 def _edits(row: Row, view: View) -> Iterator[str]:

@@ -60,6 +60,10 @@ def choose(dataset: Dataset, config: PushConfig) -> Choice:
         remedy = "--again asks about decided rows once more" if decided else "see sft show for what the version holds"
         raise ConfigError(rows.where, f"no row to show{more}", "at least one", remedy)
     drawn = draw(found, config.n)
+    if not drawn.height:  # what is found has at least one row, and n is at least 1: every group is too large
+        least = found.group_by("group").len()["len"].min()
+        misfit = f"no group of rows fits into {config.n:,}"
+        raise ConfigError(rows.where, misfit, "room for a whole group", f"--n {least} shows the smallest")
     if drawn.height < min(config.n, found.height):
         notes = [*notes, f"groups stay whole: {drawn.height:,} rows, as no further group fits into {config.n:,}"]
     elif drawn.height < config.n:
@@ -103,7 +107,7 @@ def _strategy(select: str) -> Strategy:
     if select in STRATEGIES:
         return STRATEGIES[select]
     if ":" in select:
-        return lambda rows: found_by_rule(rows, select)
+        return lambda rows: misfitby_rule(rows, select)
     raise ConfigError(f"review, --select {select}", "no such choice", f"{', '.join(STRATEGIES)} or rule:NAME")
 
 
@@ -124,9 +128,7 @@ def uncertain(rows: Candidates) -> tuple[pl.DataFrame, Sequence[str]]:
     how: list[str] = []
     for source, n in sorted(shares.iter_rows()):
         own = new.filter(pl.col("source") == source)
-        texts = rows.dataset.scan(["id", "messages", "context"]).join(own.select("id").lazy(), on="id", how="semi")
-        learned = own.select("id", "learned" if "learned" in own.columns else pl.lit(None, pl.Float32).alias("learned"))
-        chosen = most_uncertain(texts.collect().join(learned, on="id"), n, rows.config.seed)
+        chosen = most_uncertain(own, n, rows.config.seed, rows.texts)
         how.append(chosen.how)
         order = pl.DataFrame({"id": list(chosen.ids)}, schema={"id": pl.String})
         parts.append(order.join(own, on="id", how="left", maintain_order="left"))
@@ -196,7 +198,7 @@ def disagreement(rows: Candidates) -> tuple[pl.DataFrame, Sequence[str]]:
     return pl.concat([by_people, by_scorers]), ()
 
 
-def found_by_rule(rows: Candidates, select: str) -> tuple[pl.DataFrame, Sequence[str]]:
+def misfitby_rule(rows: Candidates, select: str) -> tuple[pl.DataFrame, Sequence[str]]:
     """Draw rows that a rule rejected, flagged or mended, by chance: the share that it was right about is its precision.
 
     `select`: a reason in full, or `rule:` and its last part.

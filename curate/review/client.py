@@ -4,7 +4,10 @@ The SDK makes and opens datasets. Records travel over its HTTP client: its own `
 records hide what people discarded.
 """
 
+import logging
+import re
 import warnings
+import weakref
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +17,8 @@ import httpx
 
 from curate.review.form import Card, Field, Form, Property, Question, as_html
 from schemas.errors import ConfigError, ReviewError
+
+logging.getLogger("argilla").setLevel(logging.CRITICAL)  # what it logs, we raise
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # its models use pydantic's older style
@@ -25,6 +30,9 @@ SENT_AT_ONCE = 100
 PAGE = 1_000
 """Records that a server lists at once, without what belongs to them."""
 TIMEOUT_S = 60
+NAME_CHARACTERS = 200
+"""Characters of a dataset's name."""
+_NAME = re.compile(r"(?!\s)[^<>&\x00-\x1f]{1,200}(?<!\s)")
 ROLES = ("owner", "admin")
 """Who may make datasets and read what others said."""
 
@@ -42,11 +50,11 @@ class UserProgress:
 class Review:
     """One dataset in Argilla."""
 
-    def __init__(self, dataset: Any, http: httpx.Client, url: str) -> None:
-        self._dataset, self._http = dataset, http
+    def __init__(self, dataset: Any, server: "Server") -> None:
+        self._dataset, self._server = dataset, server
         self.name: str = dataset.name
         self.id = str(dataset.id)
-        self.url = f"{url}/dataset/{self.id}/annotation-mode"
+        self.url = f"{server.url}/dataset/{self.id}/annotation-mode"
         """The page where reviewers answer."""
         self.min_submitted: int = dataset.settings.distribution.min_submitted
 
@@ -97,11 +105,12 @@ class Review:
             some = ",".join(record_ids[start : start + SENT_AT_ONCE])
             with _told(f"dataset {self.name!r}"):
                 path = f"/api/v1/datasets/{self.id}/records"
-                self._http.request("DELETE", path, params={"ids": some}).raise_for_status()
+                self._server.http.request("DELETE", path, params={"ids": some}).raise_for_status()
 
     def usernames(self) -> dict[str, str]:
         """Give the names of the people who may respond: the server's id -> user name."""
-        return {str(user.id): str(user.username) for user in self._client().users}
+        with _told(f"dataset {self.name!r}"):
+            return self._server.usernames(self._dataset.workspace)
 
     def members(self) -> list[str]:
         """Name the workspace's annotators: those who are meant to respond, also before they have."""
@@ -135,9 +144,6 @@ class Review:
         with _told(f"dataset {self.name!r}"):
             self._dataset.delete()
 
-    def _client(self) -> Any:
-        return self._dataset._client  # the dataset's own connection; the SDK offers no other way to it
-
     def _list(self, include: str | None) -> Iterator[dict[str, Any]]:
         offset, page = 0, PAGE if include is None else PAGE // 2
         while True:
@@ -150,7 +156,7 @@ class Review:
 
     def _ask(self, method: str, path: str, **given: Any) -> dict[str, Any]:
         with _told(f"dataset {self.name!r}"):
-            answer = self._http.request(method, path, **given)
+            answer = self._server.http.request(method, path, **given)
             answer.raise_for_status()
             return answer.json()
 
@@ -160,12 +166,16 @@ class Server:
 
     def __init__(self, client: Any, workspace: str) -> None:
         self._client, self.workspace = client, workspace
+        self.http: httpx.Client = client.api.http_client
         self.url = str(client.api_url).rstrip("/")
         self.user: str = client.me.username
+        weakref.finalize(self, self.http.close)  # when nobody holds it, nor a dataset of it, any more
 
-    def close(self) -> None:
-        """Close the connections; what was opened by this server is of no use afterwards."""
-        self._client.api.http_client.close()
+    def usernames(self, workspace: Any) -> dict[str, str]:
+        """Name people by the server's ids: all, or those of a workspace for an admin, who may not ask for more."""
+        me = self._client.me
+        users = self._client.users if me.role.value == "owner" else [*workspace.users, me]
+        return {str(user.id): str(user.username) for user in users}
 
     def find(self, name: str) -> Review | None:
         """Open a dataset of the workspace; None where there is none of that name."""
@@ -177,7 +187,7 @@ class Server:
                 return None
             found = rg.Dataset.from_model(model, self._client)
             found.settings.get()
-            return Review(found, self._client.api.http_client, self.url)
+            return Review(found, self)
 
     def names(self) -> list[str]:
         """List the datasets of the workspace."""
@@ -186,7 +196,14 @@ class Server:
             return sorted(str(dataset.name) for dataset in workspace.datasets) if workspace else []
 
     def create(self, name: str, form: Form, guidelines: str, min_submitted: int) -> Review:
-        """Make a dataset; the workspace too, where there is none of its name."""
+        """Make a dataset; the workspace too, where there is none of its name.
+
+        Raises ConfigError for a name that the page of settings would take for HTML (Argilla 2.8), or that is no name.
+        """
+        if not _NAME.fullmatch(name):
+            found = "too long" if len(name) > NAME_CHARACTERS else "not a name"
+            expected = f"1 to {NAME_CHARACTERS} characters without <, > and &, no blank at either end"
+            raise ConfigError(f"--dataset {name[:NAME_CHARACTERS]!r}", found, expected)
         with _told(f"dataset {name!r}"):
             if self._workspace() is None:
                 rg.Workspace(name=self.workspace, client=self._client).create()
@@ -198,7 +215,7 @@ class Server:
                 distribution=rg.TaskDistribution(min_submitted=min_submitted),
             )
             made = rg.Dataset(name=name, workspace=self.workspace, settings=settings, client=self._client).create()
-            return Review(made, self._client.api.http_client, self.url)
+            return Review(made, self)
 
     def _workspace(self) -> Any:
         """Give the workspace; None where there is none (asked by name, the SDK would warn)."""
@@ -243,7 +260,8 @@ def connect(url: str, key: str, workspace: str) -> Server:
 
 def _version(url: str, where: str) -> str:
     with _told(where):
-        answer = httpx.get(f"{url}/api/v1/version", timeout=TIMEOUT_S)
+        with httpx.Client(transport=httpx.HTTPTransport(), timeout=TIMEOUT_S) as http:  # as the SDK: through no proxy
+            answer = http.get(f"{url}/api/v1/version")
         if answer.is_success and answer.headers.get("content-type", "").startswith("application/json"):
             return str(answer.json().get("version", "unknown"))
         raise ReviewError(where, f"not an Argilla 2 server (HTTP {answer.status_code})", "an Argilla 2 server")
@@ -256,7 +274,7 @@ def _told(where: str) -> Generator[None]:
         yield
     except httpx.HTTPStatusError as error:
         raise _refusal(where, error.response.status_code, _detail(error.response)) from error
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         found = f"no answer ({error or type(error).__name__})"
         remedy = "is it running, and is the address right? start one with sft curate review serve"
         raise ReviewError(where, found, "a running Argilla server", remedy) from error
@@ -332,7 +350,7 @@ def _values(question: Any) -> tuple[str, ...]:
 
 
 def _item(card: Card, question_ids: dict[str, str], markdown: set[str]) -> dict[str, Any]:
-    """Give a record as the server's JSON has it. The page shows Markdown safely, and all other texts as HTML."""
+    """Give a record as the server's JSON has it. Texts in Markdown were escaped; the page shows all others as HTML."""
     fields = {
         name: [{"role": role, "content": as_html(text)} for role, text in value]
         if not isinstance(value, str)

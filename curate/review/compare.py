@@ -140,7 +140,7 @@ def compared(
                 "base_whole": told.base_whole,
                 "new_tokens": new_tokens,
                 "seed": seed,
-                "order": blind_order(key, seed, record.id, names),
+                "order": blind_order(key, seed, f"{run.id} {record.id}", names),
             }
         )
     return pl.DataFrame(rows, schema=ANSWERS)
@@ -155,11 +155,14 @@ def external_id(run_id: str, record_id: str, answers: Sequence[str]) -> str:
     return digest.hexdigest()
 
 
-def blind_order(key: bytes, seed: int, record_id: str, names: Sequence[str]) -> list[str]:
-    """Shuffle names by a hash with a secret key: each order is as likely as any other, and none can be guessed."""
+def blind_order(key: bytes, seed: int, what: str, names: Sequence[str]) -> list[str]:
+    """Shuffle names by a hash with a secret key: each order is as likely as any other, and none can be guessed.
+
+    `what`: run and record. Another run has another order, so that what came of one tells nothing of the next.
+    """
 
     def drawn(name: str) -> bytes:
-        return blake2b(f"{seed} {record_id} {name}".encode(), key=key, digest_size=16).digest()
+        return blake2b(f"{seed} {what} {name}".encode(), key=key, digest_size=16).digest()
 
     return sorted(names, key=drawn)
 
@@ -252,14 +255,17 @@ The prompts are of the split {split}, which was not trained on.
 
 
 def cards(answers: pl.DataFrame) -> list[Card]:
-    """Make the records for Argilla, but for comparisons whose answers are all alike: they are ties. Reads: ANSWERS."""
+    """Make the records for Argilla, but for comparisons whose answers are all alike: they are ties. Reads: ANSWERS.
+
+    Blanks at the ends of an answer are not shown: they would tell what a model said from what a person wrote.
+    """
     made: list[Card] = []
     for row in answers.iter_rows(named=True):
         said = [row[name] for name in row["order"]]
         if is_tie(said):
             continue
         fields: dict[str, str | Sequence[tuple[str, str]]] = {"conversation": _conversation(row["prompt"])}
-        fields |= {f"answer_{letter}": _shown(text) for letter, text in zip(LETTERS, said, strict=False)}
+        fields |= {f"answer_{letter}": _shown(text.strip()) for letter, text in zip(LETTERS, said, strict=False)}
         made.append(Card(row["external"], fields, {"source": row["source"]}))
     return made
 

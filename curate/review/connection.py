@@ -26,15 +26,17 @@ def connect_for(home: Path, url: str | None = None, workspace: str = WORKSPACE) 
     from curate.review.client import connect  # noqa: PLC0415 # the SDK takes half a second to import
 
     url = url or os.environ.get(URL_VARIABLE)
-    key = os.environ.get(KEY_VARIABLE)
+    key = (os.environ.get(KEY_VARIABLE) or "").strip()
     own = None if url and key else _own(home)
-    if url and not key and own and own[0] == url.rstrip("/"):
+    if url and not key and own and own[0] == url.rstrip("/").replace("//localhost:", "//127.0.0.1:"):
         key = own[1]
     if url and not key:
         raise ConfigError(
             f"Argilla at {url}", "no API key", f"the key of an owner or admin in the environment, {KEY_VARIABLE}"
         )
     if url and key:
+        if not (key.isascii() and key.isprintable()):  # such a header cannot be sent, and the refusal would show it
+            raise ConfigError(KEY_VARIABLE, "it holds characters that no API key has", "the key alone, in one line")
         return connect(url, key, workspace)
     if own is None:
         raise ConfigError(

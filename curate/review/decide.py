@@ -38,11 +38,15 @@ class Decision:
     correction: str | None = None
     """The new last answer, where the verdict is fix."""
     corrected_by: tuple[str, ...] = ()
+    restores: bool = True
+    """Whether `keep` brings back a row that a stage left out."""
 
     @property
     def override(self) -> str | None:
         """What the decision does: keep, reject, or nothing."""
-        return None if self.status != "decided" else "reject" if self.verdict == "reject" else "keep"
+        if self.status != "decided":
+            return None
+        return "reject" if self.verdict == "reject" else "keep" if self.restores else None
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,8 @@ TERM_VALUES = 250
 """Values that a filter on a metadata property takes."""
 OPTIONS = 500
 """Labels of a question."""
+OPTION_CHARACTERS = 500
+"""Characters of what people read of a label; a dataset's own rule can say more."""
 VISIBLE_OPTIONS = 8
 """Issues that are seen at first: the suggested ones and what people alone can find; all fifty would be a wall."""
 AGENT_CHARACTERS = 200
@@ -148,7 +150,7 @@ def row_form(reasons: Mapping[str, str], known: Collection[str]) -> Form:
                 "What is wrong with it?",
                 "labels",
                 description="Name all that is true of the row, and take away what is suggested and is not true.",
-                options={reason: reasons[reason] for reason in by_family[:OPTIONS]},
+                options={reason: reasons[reason][:OPTION_CHARACTERS] for reason in by_family[:OPTIONS]},
                 visible=VISIBLE_OPTIONS,
             ),
         ),

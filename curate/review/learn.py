@@ -18,7 +18,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 from scipy import sparse
+from scipy.optimize import minimize
 from scipy.sparse.csgraph import connected_components
+from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
 
@@ -33,7 +35,7 @@ from schemas.errors import ConfigError
 from schemas.manifest import FileEntry, digest
 from schemas.stages import ANNOTATION_COLUMNS
 
-LEARN_VERSION = 1
+LEARN_VERSION = 2
 """Goes up whenever the same reviews would give another model."""
 
 LEAST_ROWS = 50
@@ -193,7 +195,7 @@ def learn(reviews: Reviews) -> Learnt:
     lengths = measured["answer_length"].to_numpy()
     return Learnt(
         Model(means, deviations, weights, intercept, slope, shift),
-        compare(keep, unseen, _better_way_round(keep, lengths)),
+        compare(keep, unseen, _better_way_round(keep, lengths), reviews.rows["group"].to_numpy()),
     )
 
 
@@ -215,15 +217,19 @@ def _calibrate(scores: Numbers, keep: NDArray[np.bool_]) -> tuple[float, float]:
     """
     sizes = np.where(keep, keep.sum(), (~keep).sum())
     own = (sizes + 1) / (sizes + 2)
-    weights = np.concatenate([np.where(keep, own, 1 - own), np.where(keep, 1 - own, own)])
-    kinds = np.concatenate([np.ones(len(keep)), np.zeros(len(keep))])
-    column = np.concatenate([scores, scores])[:, None]
-    fitted = LogisticRegression(C=np.inf, solver="newton-cholesky").fit(column, kinds, weights)
-    slope, shift = float(np.asarray(fitted.coef_)[0, 0]), float(np.asarray(fitted.intercept_)[0])
-    if slope > 0:
-        return slope, shift
+    wanted = np.where(keep, own, 1 - own)
     share = float((keep.sum() + 1) / (len(keep) + 2))
-    return 0.0, math.log(share / (1 - share))
+    level = math.log(share / (1 - share))
+
+    def loss(line: Numbers) -> tuple[float, Numbers]:
+        """Give the mean of the log loss, and its slope. Sums by numpy alone, in one order whatever the threads."""
+        z = line[0] * scores + line[1]
+        off = expit(z) - wanted
+        return float((np.logaddexp(0, z) - wanted * z).mean()), np.array([(off * scores).mean(), off.mean()])
+
+    found = minimize(loss, np.array([0.0, level]), jac=True, method="BFGS", options={"gtol": 1e-9})
+    slope, shift = map(float, found.x)
+    return (slope, shift) if slope > 0 else (0.0, level)
 
 
 def _better_way_round(keep: NDArray[np.bool_], lengths: Numbers) -> Numbers:

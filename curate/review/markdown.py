@@ -14,6 +14,9 @@ MOST_CHARACTERS = 20_000
 MOST_DIFFERENCE_WORDS = 4_000
 """Words and blanks of a text up to which its edits are shown one by one: comparing takes the square of it."""
 
+MOST_BLANKS = 200
+"""Blanks that are shown one by one where a change is nothing but blanks."""
+
 AROUND = 60
 """Characters of unchanged text that are shown on each side of a change."""
 
@@ -82,7 +85,8 @@ def _visible(text: str) -> str:
     """Show blanks where a change is nothing but blanks."""
     if text.strip():
         return escaped(cut(text, MOST_CHARACTERS))
-    return "".join(_UNSEEN.get(c, f"U+{ord(c):04X}") for c in text)
+    shown = "".join(_UNSEEN.get(c, f"U+{ord(c):04X}") for c in text[:MOST_BLANKS])
+    return shown if len(text) <= MOST_BLANKS else f"{shown} … {len(text) - MOST_BLANKS:,} more"
 
 
 def _shortened(text: str, *, first: bool, last: bool) -> str:

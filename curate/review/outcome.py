@@ -8,10 +8,11 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
-from math import comb, sqrt
+from math import sqrt
 from typing import Any
 
 import polars as pl
+from scipy.special import bdtr
 
 from curate.review.agreement import Alpha, Level, alpha
 from curate.review.compare import ANSWERS, ANSWERS_OBJECT, ASPECTS, COMMENT, LETTERS, RANKING, Run, is_tie
@@ -87,8 +88,7 @@ class Tally:
         n = self.wins + self.losses
         if not n:
             return None
-        tail = sum(comb(n, k) for k in range(min(self.wins, self.losses) + 1))
-        return min(1.0, 2 * tail / 2**n)
+        return min(1.0, 2 * float(bdtr(min(self.wins, self.losses), n, 0.5)))
 
     def to_json(self) -> dict[str, Any]:
         """Give the tally as plain values."""

@@ -181,10 +181,10 @@ def _stale(dataset: Dataset, there: Mapping[str, str]) -> dict[str, str | None]:
     """
     named = {external: row for external in there if (row := named_row(external))}
     ids = pl.LazyFrame({"id": sorted({row_id for row_id, _ in named.values()})}, schema={"id": pl.String})
-    now = dataset.scan(["id", "content_hash", "override"]).join(ids, on="id", how="semi").collect()
+    now = dataset.scan(["id", "content_hash", "review_status"]).join(ids, on="id", how="semi").collect()
     shown = dataset.scan(["id", "content_hash"], before_stage="review").join(ids, on="id", how="semi").collect()
     known = {*now.select("id", "content_hash").iter_rows(), *shown.iter_rows()}
-    decided = set(now.filter(pl.col("override").is_not_null())["id"])
+    decided = set(now.filter(pl.col("review_status") == "decided")["id"])
     rows = set(now["id"])
     return {
         external: row[0] if row[0] in rows else None

@@ -13,6 +13,7 @@ import polars as pl
 
 from curate.review.agreement import AGREEMENT, agreement
 from curate.review.decide import Outcome, decide_row
+from curate.review.objection import NEEDS, Objections
 from curate.review.responses import LEDGER, LEDGER_ORDER, RESPONSES, Response, read_ledger, responses
 from curate.stage import IndexOutput, Note, Output, Progress, ShardOutput, Stage
 from schemas.dataset import Dataset, Shard
@@ -21,7 +22,9 @@ from schemas.review_config import ReviewConfig
 from schemas.stages import ANNOTATION_COLUMNS
 
 _OPINION = pl.Schema({"row": pl.UInt32, **VERDICT_SCHEMA, **ANNOTATION_COLUMNS["review"]})
-_TEXT = ("id", "source_file", "source_row", "messages", "context", "content_hash")
+_TEXT = ("id", "source_file", "source_row", *NEEDS)
+_BEFORE_DEDUP = ("rule", "custom", "pii")
+"""Families of reasons that leave a row out before dedup and decontaminate see it."""
 
 Said = Mapping[str, Mapping[str, Sequence[Response]]]
 """Responses by row id, then by the hash of the text that they are about."""
@@ -46,15 +49,18 @@ def review_stage(ledger: pl.DataFrame | None = None) -> Stage:
 def _decided(dataset: Dataset, config: ReviewConfig, progress: Progress, ledger: pl.DataFrame) -> Iterator[Output]:
     """Decide on every row that people said something about.
 
-    Reads: id, verdict_ingest, messages, context. Adds: the columns of `review`.
+    Reads: what `decisions` does. Adds: the columns of `review`.
     """
-    said = said_about(ledger)
+    said, objections = said_about(ledger), Objections.of(dataset)
     found: list[Outcome] = []
+    restored: Counter[str] = Counter()
     for shard in dataset.shards:
         opinions: list[dict[str, Any]] = []
         edits: list[dict[str, Any]] = []
-        for row, outcome in decisions(shard, said, config):
+        for row, outcome in decisions(shard, said, config, objections):
             found.append(outcome)
+            if reason := restored_from(row, outcome):
+                restored[reason] += 1
             opinions.append({"row": row["row"], **_opinion(outcome)})
             if outcome.content_hash != row["content_hash"]:
                 edits.append(_edit(row, outcome))
@@ -64,15 +70,36 @@ def _decided(dataset: Dataset, config: ReviewConfig, progress: Progress, ledger:
         yield ShardOutput(shard, annotation, pl.DataFrame(edits, schema=OVERLAY_SCHEMA) if edits else None)
         progress(shard.rows)
     yield from map(Note, _notes(said, found))
+    yield from map(Note, told_restored(restored))
 
 
-def decisions(shard: Shard, said: Said, config: ReviewConfig) -> Iterator[tuple[dict[str, Any], Outcome]]:
+def decisions(
+    shard: Shard, said: Said, config: ReviewConfig, objections: Objections
+) -> Iterator[tuple[dict[str, Any], Outcome]]:
     """Decide on the rows of a shard that people said something about; gives each with its text before review.
 
-    Reads: id, source_file, source_row, verdict_ingest, messages, context, content_hash. Adds: row (in the shard).
+    Reads: id, source_file, source_row, verdict_ingest, messages, context, content_hash, entities, reject_reason. Adds:
+    row (in the shard).
     """
     for row in _reviewed(shard, pl.LazyFrame({"id": list(said)}, schema={"id": pl.String})):
-        yield row, decide_row(row["messages"], row["context"], said[row["id"]], min_submitted=config.min_submitted)
+        outcome = decide_row(row["messages"], row["context"], said[row["id"]], min_submitted=config.min_submitted)
+        yield row, objections.applied(row, outcome)
+
+
+def restored_from(row: Mapping[str, Any], outcome: Outcome) -> str | None:
+    """Give the reason for which a stage had left a row out that people keep; None for all other rows."""
+    return row["reject_reason"] if outcome.decision.override == "keep" else None
+
+
+def told_restored(restored: Mapping[str, int]) -> Iterator[str]:
+    """Say which rows people restored, by the reason that they had been left out for, and what nobody looked at."""
+    if not restored:
+        return
+    yield f"restored by people: {', '.join(f'{n:,} {reason}' for reason, n in sorted(restored.items()))}"
+    if n := restored.get("contaminated:eval", 0):
+        yield f"warning: {n:,} restored rows hold items of an evaluation: a score on it will mean less"
+    if n := sum(n for reason, n in restored.items() if reason.partition(":")[0] in _BEFORE_DEDUP):
+        yield f"warning: dedup and decontaminate never saw {n:,} of the restored rows, which had been left out before"
 
 
 def said_about(ledger: pl.DataFrame) -> Said:

@@ -9,8 +9,9 @@ import polars as pl
 
 from curate.review.agreement import read_agreement
 from curate.review.decide import Outcome
+from curate.review.objection import Objections
 from curate.review.responses import Response, read_ledger, responses
-from curate.review.stage import decisions, said_about
+from curate.review.stage import decisions, restored_from, said_about
 from schemas.dataset import Dataset
 from schemas.review_config import ReviewConfig
 
@@ -39,6 +40,8 @@ class Tally:
     stale: tuple[Row, ...]
     unused: tuple[Row, ...]
     """Corrections that were not taken, and why."""
+    restored: dict[str, int]
+    """Rows that people keep and a stage had left out, by its reason."""
     missing: tuple[str, ...]
     """Ids of reviewed rows that the version does not have."""
     responses: int
@@ -58,6 +61,7 @@ class Tally:
             "unresolved": [vars(row) for row in self.open],
             "stale": [vars(row) for row in self.stale],
             "corrections_not_taken": [vars(row) for row in self.unused],
+            "restored": self.restored,
             "missing": list(self.missing),
             "responses": self.responses,
             "discards": self.discards,
@@ -70,13 +74,16 @@ def tally(dataset: Dataset) -> Tally:
     ledger = read_ledger(dataset)
     entry = dataset.manifest.stage("review")
     config = ReviewConfig.model_validate(entry.config) if entry else ReviewConfig()
-    said = said_about(ledger)
+    said, objections = said_about(ledger), Objections.of(dataset)
+    restored: Counter[str] = Counter()
     by_source: dict[str, Counter[str]] = {}
     open_, stale, unused = list[Row](), list[Row](), list[Row]()
     found: set[str] = set()
     for shard in dataset.shards:
-        for row, outcome in decisions(shard, said, config):
+        for row, outcome in decisions(shard, said, config, objections):
             found.add(row["id"])
+            if reason := restored_from(row, outcome):
+                restored[reason] += 1
             place = (row["id"], shard.source, row["source_file"], row["source_row"])
             by_source.setdefault(shard.source, Counter())[outcome.kind] += 1
             open_ += [Row(*place, why) for why in _open(outcome)]
@@ -89,6 +96,7 @@ def tally(dataset: Dataset) -> Tally:
         tuple(open_),
         tuple(stale),
         tuple(unused),
+        dict(sorted(restored.items())),
         tuple(sorted(set(said) - found)),
         sum(r.status == "submitted" for r in every),
         sum(r.status == "discarded" for r in every),

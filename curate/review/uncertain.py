@@ -10,6 +10,7 @@ the same bad kind; of the kinds that it has not met it says what it says of the 
 figures). The draw leaves every row a chance, and the groups see to it that twins are not asked about twice.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,15 +45,20 @@ class Chosen:
     how: str
 
 
-def most_uncertain(rows: pl.DataFrame, n: int, seed: int) -> Chosen:
+def most_uncertain(
+    rows: pl.DataFrame, n: int, seed: int, texts: Callable[[pl.Series], pl.DataFrame] | None = None
+) -> Chosen:
     """Choose up to n rows to ask about; the same for the same rows and seed, in whatever order they stand.
 
     Reads: id, learned (null where a row has none; the column may be absent), messages, context. Where nothing was
-    learnt, rows are drawn by chance. Rows without a probability fill up what those with one leave over.
+    learnt, rows are drawn by chance. Rows without a probability fill up what those with one leave over. `texts` gives
+    id, messages, context of the rows of these ids, where `rows` is without: few are needed, whatever the dataset holds.
     """
     there = rows.sort("id").with_columns(_probability(rows))
     known = there.filter(pl.col("learned").is_not_null())
     drawn = _drawn(known, n, seed)
+    if texts and drawn.height:
+        drawn = drawn.select("id", "distance").join(texts(drawn["id"]), on="id", how="left", maintain_order="left")
     ids = _spread(drawn, n) if drawn.height else []
     rest = there.filter(~pl.col("id").is_in(ids))
     ids += rest["id"].gather(np.argsort(chance(rest["id"], seed), kind="stable")[: n - len(ids)]).to_list()

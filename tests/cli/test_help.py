@@ -56,6 +56,7 @@ RUN_ELSEWHERE = {
     "sft curate review serve": ("tests/curate/review/server/test_process.py", '"curate", "review", "serve"'),
     "sft curate review pull": ("tests/cli/test_review_pull.py", '"curate", "review", "pull"'),
     "sft curate review status": ("tests/cli/test_review_pull.py", '"curate", "review", "status"'),
+    "sft curate review start": ("tests/cli/test_review_start.py", '"curate", "review", "start"'),
 }
 """Commands whose example needs more than a folder (a model, a server that people stop): the tests that run them, and
 the words by which they do."""

@@ -1,5 +1,6 @@
 """`sft curate review pull` and `status` as a person types them; the dataset in Argilla is a plain Python object."""
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -165,3 +166,23 @@ def test_status_without_a_name_shows_every_review_of_rows(mix: Sft, server: Fake
     server.reviews.clear()
     assert "no review of rows" in mix(*STATUS).err
     assert review.name == "mix"
+
+
+def test_where_no_row_has_two_reviewers_one_line_says_so_in_place_of_a_table(mix: Sft, review: FakeReview) -> None:
+    for record in review.held:
+        record["responses"] = record["responses"][:1]
+    said = mix(*PULL)
+    assert "no agreement yet: no text was answered by two reviewers" in said.out
+    assert "Krippendorff" not in said.out
+
+
+def test_a_pull_says_which_rows_people_restored(sft: Sft, alpaca: Path, server: FakeServer) -> None:
+    alpaca.write_text(json.dumps([{"instruction": "Name a lamp.", "input": "", "output": "N/A"}]))
+    sft("curate", "ingest", "alpaca", str(alpaca), "--name", "mix")
+    sft("curate", "rules", "mix")
+    made = server.reviews["mix"] = FakeReview()
+    made.add(open_dataset("mix", Path("sft-data")), 0, answer("alice", "keep"))
+    said = sft(*PULL)
+    assert "restored by people: 1 rule:placeholder_response" in said.out + said.err
+    assert "never saw 1 of the restored rows" in said.out + said.err
+    assert sft(*PULL, "--json").json["restored"] == {"rule:placeholder_response": 1}

@@ -169,9 +169,22 @@ def test_a_text_that_was_edited_since_does_not_come_back(store: Store, dataset: 
     compare(store, dataset, 3, (1, 2, 3), prompt=old)
     compare(store, dataset, 0, (1, 2, 3), reference="With a secret.")
     pairs, left = preferences(dataset, store)
-    assert sides(pairs) == [("comparison", "Tuned.", "Base.")]
-    assert sorted(e.reason for e in left) == ["prompt edited", "reference edited", "reference edited"]
-    assert "secret" not in repr(pairs)
+    assert sides(pairs) == []
+    assert sorted(e.reason for e in left) == ["prompt edited", "reference edited"]
+
+
+def test_what_a_model_learnt_by_heart_before_it_was_redacted_does_not_come_back(store: Store, dataset: Dataset) -> None:
+    compare(store, dataset, 3, (1, 2, 3), ("Call 555-0100.", "Base."), reference="Call 555-0100.")
+    pairs, left = preferences(dataset, store)
+    assert (pairs, [e.reason for e in left]) == ([], ["reference edited"])
+
+
+def test_answers_of_models_still_compare_where_reviewers_corrected_the_row(store: Store, dataset: Dataset) -> None:
+    """The reference is no longer what was compared; tuned and base still are."""
+    compare(store, dataset, 3, (1, 3, 2))
+    pairs, left = preferences(corrected(dataset, store, {3: "That."}), store)
+    assert sides(pairs) == [("correction", "That.", "It."), ("comparison", "Tuned.", "Base.")]
+    assert [e.reason for e in left] == ["reference edited", "reference edited"]
 
 
 def test_no_pair_comes_twice_is_contradicted_or_has_equal_sides(store: Store, dataset: Dataset) -> None:

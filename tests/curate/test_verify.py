@@ -1,6 +1,7 @@
 """Verify recomputes what a manifest claims, and finds what does not hold."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -12,7 +13,7 @@ from curate.version import Draft
 from schemas.dataset import Dataset, open_dataset
 from schemas.manifest import manifest_id
 from schemas.record import VERDICT_SCHEMA
-from tests.rows import dataset_of, question
+from tests.rows import dataset_of, question, staged
 
 ROWS = [question(f"question {i}", f"answer {i}") for i in range(20)]
 
@@ -99,3 +100,21 @@ def test_deep_verify_recomputes_ids_and_content_hashes(tmp_path: Path) -> None:
     forged_dataset = Dataset(Draft(draft.name, draft.sources, draft.stages, files).manifest(), tmp_path)
     problems = verify(forged_dataset, deep=True)
     assert sum("does not give its content hash" in p for p in problems) == 20
+
+
+def test_deep_verify_finds_an_edit_that_was_made_to_another_text_than_it_covers(tmp_path: Path) -> None:
+    """Unless the stage is stale, and says so itself."""
+    rows = [question("Who is it?", f"Number {n}.  \r\n") for n in range(3)]
+    dataset = staged(dataset_of(tmp_path, {"s": rows}), "normalize")
+    assert verify(dataset, deep=True) == []
+    [file] = [f for f in dataset.manifest.files if f.role == "overlay"]
+    other = pl.read_ipc(tmp_path / file.path).with_columns(before_hash=pl.col("before_hash").reverse())
+    entry = Store(tmp_path).put(other, role="overlay", stage="normalize", source="s", shard=0)
+    draft = Draft.of(dataset.manifest)
+    swapped = replace(draft, files=tuple(entry if f == file else f for f in draft.files)).manifest()
+    told = [p for p in verify(Dataset(swapped, tmp_path), deep=True) if "made for another text" in p]
+    assert [p.partition(":")[0] for p in told] == ["source s shard 0 row 0", "source s shard 0 row 2"]
+    entries = [stage.model_copy(update={"reads": "0" * 64}) for stage in swapped.stages]
+    stale = Dataset(swapped.model_copy(update={"stages": tuple(entries)}), tmp_path)
+    assert stale.stale() == ["normalize"]
+    assert not any("made for another text" in p for p in verify(stale, deep=True))

@@ -114,7 +114,7 @@ class Environment:
         The files are those that the packages list themselves (their RECORD); it takes about a quarter of a second.
         """
         records = self._installed()
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError, csv.Error):
             return len(records) == int(self._mark.read_text()) and self._python_runs() and all(map(_is_whole, records))
         return False
 

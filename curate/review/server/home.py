@@ -4,6 +4,7 @@ argilla.db     the server's database (SQLite)
 secrets.json   the key that signs log-ins; each account's password and API key. For its owner's eyes: mode 0600
 server.json    while it runs: where
 server.log     what the server said since its last start; server.log.1 before that
+server.tmp     what the server unpacks at its start; removed before the next
 lock           held by the server while it runs
 """
 
@@ -75,14 +76,17 @@ class Home:
         self.folder = folder.absolute()
         self.log = self.folder / "server.log"
         self.secrets_file = self.folder / "secrets.json"
+        self.temporary = self.folder / "server.tmp"
         self._address_file = self.folder / "server.json"
         self._lock_file = self.folder / "lock"
 
     def make(self) -> None:
-        """Make the folder, for its owner only. Raises ReviewError where that cannot be."""
+        """Make the folder, for its owner only; one that holds something already keeps its mode, as it may
+        be a project's (each file of ours is its owner's alone in any case). Raises ReviewError where that cannot be."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self.folder.chmod(0o700)
+            if not any(self.folder.iterdir()):
+                self.folder.chmod(0o700)
         except OSError as error:
             raise self._failed(error.strerror or str(error), "a folder to write to", "name one with --home") from error
 
@@ -141,7 +145,13 @@ class Home:
     def lock(self) -> IO[bytes] | None:
         """Take the lock that a running server holds; None where one does. It is free again when the file is closed by
         this process and by all that inherited it."""
-        file = open(os.open(self._lock_file, os.O_RDWR | os.O_CREAT, 0o600), "rb+")  # noqa: PTH123, SIM115 # given away
+        try:
+            descriptor = os.open(self._lock_file, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise self._failed(
+                f"{self._lock_file.name}: {error.strerror}", "a folder to write to", "name one with --home"
+            ) from error
+        file = open(descriptor, "rb+")  # noqa: PTH123, SIM115 # given away
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -151,14 +161,17 @@ class Home:
 
     @property
     def is_locked(self) -> bool:
-        """Say whether a server holds the lock: it runs, starts or stops."""
-        if not self._lock_file.exists():
-            return False
-        with self._lock_file.open("rb") as file:
-            try:
+        """Say whether a server holds the lock: it runs, starts or stops. Raises ReviewError where it is another's."""
+        try:
+            with self._lock_file.open("rb") as file:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return True
+        except BlockingIOError:
+            return True
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            found, expected = f"{self._lock_file.name}: {error.strerror}", "a folder of your own"
+            raise self._failed(found, expected, "name one with --home") from error
         return False
 
     def _write(self, path: Path, value: Any) -> None:

@@ -110,10 +110,11 @@ class Server:
         return self.secrets.owner
 
     def wait(self) -> None:
-        """Wait until it ends by itself, which it never should: raises ReviewError then."""
+        """Wait until it is told to stop (`kill` of its process). Raises ReviewError where it ends in another way."""
         self._process.wait()
         self.home.clear_address()
-        raise _died(self._process, self.home, "stopped by itself")
+        if self._process.returncode:
+            raise _died(self._process, self.home, "stopped by itself")
 
     def stop(self) -> None:
         """Stop it in order; by force where that takes too long. Does nothing to a server that has stopped."""
@@ -217,9 +218,8 @@ def _launch(
     python: Path, home: Home, order: dict[str, Any], lock: IO[bytes], listening: socket.socket
 ) -> "subprocess.Popen[bytes]":
     """Start the process and wait until it serves. Raises _BrokenError where its environment lacks something."""
-    temporary = home.folder / "tmp"  # the server copies its pages there, 14 MB, and leaves them
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
+    shutil.rmtree(home.temporary, ignore_errors=True)  # the server copies its pages there, 14 MB, and leaves them
+    home.temporary.mkdir(mode=0o700)
     with home.new_log() as log:
         try:
             process = subprocess.Popen(
@@ -227,7 +227,7 @@ def _launch(
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env=_server_env(home, temporary, listening.getsockname()[1]),
+                env=_server_env(home, listening.getsockname()[1]),
                 cwd=home.folder,
                 pass_fds=(lock.fileno(), listening.fileno()),
                 start_new_session=True,  # Ctrl-C is for us; we stop it in order
@@ -261,20 +261,22 @@ def _await_ready(process: "subprocess.Popen[bytes]", home: Home, order: dict[str
         raise _died(process, home, "ended while it started")
 
 
-def _server_env(home: Home, temporary: Path, port: int) -> dict[str, str]:
+def _server_env(home: Home, port: int) -> dict[str, str]:
     """Give the server's variables: ours, without those that would configure it otherwise."""
     foreign = ("ARGILLA_", "PYTHON", "SPACE_", "VIRTUAL_ENV", "OAUTH2_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     return {
         **kept,
         "ARGILLA_HOME_PATH": str(home.folder),
+        # Relative to its working folder: in a URL, a path with ? or % would be another one.
+        "ARGILLA_DATABASE_URL": "sqlite+aiosqlite:///argilla.db?check_same_thread=False",
         "ARGILLA_SEARCH_ENGINE": "embedded",
         "ARGILLA_DATABASE_SQLITE_TIMEOUT": "30",
         "ARGILLA_CORS_ORIGINS": json.dumps([f"http://127.0.0.1:{port}", f"http://localhost:{port}"]),
         "ARGILLA_SHOW_HUGGINGFACE_SPACE_PERSISTENT_STORAGE_WARNING": "false",
         "HF_HUB_OFFLINE": "1",  # with it, and with the next, telemetry is off
         "HF_HUB_DISABLE_TELEMETRY": "1",
-        "TMPDIR": str(temporary),
+        "TMPDIR": str(home.temporary),
     }
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curate.review.card import EMPTY, Asked, View, agent, conversation, flattened, make_card, refused
+from curate.review.card import EMPTY, FIELD_CHARACTERS, Asked, View, agent, conversation, flattened, make_card, refused
 from curate.review.form import CHAT_CHARACTERS, CHAT_MESSAGES, ROLE_CHARACTERS, Card, Suggestion, as_html
 from curate.review.markdown import block, cut, difference, escaped
 from curate.review.responses import external_id, named_row
@@ -122,6 +122,37 @@ def test_an_answer_of_just_the_limit_is_shown_whole() -> None:
     card = make_card(row("Go on.", "x" * CHAT_CHARACTERS), ASKED, VIEW)
     assert "cut" not in card.properties
     assert card.fields["conversation"][1][1] == "x" * CHAT_CHARACTERS
+
+
+def test_as_much_of_a_long_answer_is_shown_as_the_server_takes() -> None:
+    """A `&` is sent as five characters: a fifth of the limit has room, less the mark."""
+    card = make_card(row("Go on.", "&" * 6_000), ASKED, VIEW)
+    text = card.fields["conversation"][1][1]
+    assert text.startswith("&" * (CHAT_CHARACTERS // 5 - 200))
+    assert refused(card) is None
+
+
+MANY = tuple(Message("assistant", f"{i} " * 100) for i in range(5_000))
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("match", replace(row("q", "a"), alike=(Alike("a duplicate", "dolly", "row 8", True, MANY),))),
+        ("edits", replace(row("q", "a"), edits=(Edit("rules", (), tuple(("turn", m.content, "x") for m in MANY)),))),
+        ("edits", replace(row("q", "a"), edits=(Edit("normalize", (), (("turn", "a" + " " * 900_000, "a"),)),))),
+        ("about", row("q", "a", matches=[{"coverage": 0.5, "eval": "e", "where": "answer", "text": "t"}] * 20_000)),
+    ],
+)
+def test_law_no_field_grows_with_the_row_without_end(name: str, shown: Row) -> None:
+    """A hundred records go in one request, and people must be able to open the page."""
+    text = make_card(shown, ASKED, VIEW).fields[name]
+    assert len(text) < 2 * FIELD_CHARACTERS
+
+
+def test_what_a_field_has_no_room_for_is_told() -> None:
+    shown = replace(row("q", "a"), alike=(Alike("a duplicate", "dolly", "row 8", True, MANY),))
+    assert str(make_card(shown, ASKED, VIEW).fields["match"]).endswith(f"sft why REF {'a' * 32}")
 
 
 def test_an_answer_with_characters_that_cannot_be_shown_cannot_be_corrected() -> None:

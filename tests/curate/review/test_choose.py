@@ -124,14 +124,17 @@ def test_rejected_rows_are_not_drawn_at_random(store: Store) -> None:
 
 
 def test_decided_rows_are_left_out_unless_again(store: Store) -> None:
-    decided = {"0": {"override": "keep"}, "1": {"override": "reject", "verdict": "review:rejected"}}
+    decided = {
+        "0": {"override": "keep", "review_status": "decided"},
+        "1": {"override": "reject", "verdict": "review:rejected", "review_status": "decided"},
+    }
     dataset = with_opinion(store, make_dataset(store, {"a": rows(3)}), "review", decided)
     assert keys(dataset, PushConfig(select="random")) == ["a:2"]
     assert sorted(keys(dataset, PushConfig(select="random", again=True))) == ["a:0", "a:2"]
 
 
 def test_when_all_is_decided_the_error_says_so(store: Store) -> None:
-    decided = {str(i): {"override": "keep"} for i in range(3)}
+    decided = {str(i): {"override": "keep", "review_status": "decided"} for i in range(3)}
     dataset = with_opinion(store, make_dataset(store, {"a": rows(3)}), "review", decided)
     with pytest.raises(ConfigError, match=r"3 rows are decided already.*--again"):
         choose(dataset, PushConfig(select="random"))
@@ -215,6 +218,16 @@ def test_personal_data_that_is_only_reported_is_found(store: Store) -> None:
 
 def row_id(number: int, source: str = "a") -> str:
     return lineage_id(source, str(number))
+
+
+def test_groups_that_are_all_too_large_are_an_error(store: Store) -> None:
+    """Nothing would be sent; the number that shows one is named."""
+    same = [chat("Same?", f"Answer {i}, unlike the others: {'x' * i}.", source_key=str(i)) for i in range(3)]
+    opinion = {str(i): {"conflict_id": "c"} for i in range(3)}
+    dataset = with_opinion(store, make_dataset(store, {"a": same}), "dedup", opinion)
+    with pytest.raises(ConfigError, match=r"no group of rows fits into 2.*--n 3"):
+        choose(dataset, PushConfig(select="conflicts", n=2))
+    assert choose(dataset, PushConfig(select="conflicts", n=3)).rows.height == 3
 
 
 def test_conflicts_stand_together(store: Store) -> None:

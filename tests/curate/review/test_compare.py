@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 
 from curate.lineage import why
 from curate.review.card import refused
@@ -145,6 +146,21 @@ def test_every_order_comes_about_equally_often_and_depends_on_key_seed_and_recor
     assert all(420 < count < 580 for count in orders.values())  # 500 each, four standard deviations
     for key, seed in ((bytes(31) + b"1", 1), (KEY, 2)):
         assert sum(blind_order(key, seed, i, ANSWERED_BY) == blind_order(KEY, 1, i, ANSWERED_BY) for i in ids) < 600
+
+
+def test_another_run_has_another_order_so_that_one_result_does_not_unblind_the_next() -> None:
+    records = [rec(i) for i in range(60)]
+    told = {r.id: said(int(r.id, 16)) for r in records}
+    usual: dict[str, Any] = {"split": "test", "new_tokens": 64, "key": KEY, "seed": 1, "reference": True}
+    one, other = (compared(Run(name, RUN.facts), records, told, **usual)["order"].to_list() for name in ("r1", "r2"))
+    same = sum(a == b for a, b in zip(one, other, strict=True))
+    assert same < 25  # ten by chance
+
+
+def test_blanks_at_the_ends_do_not_tell_who_wrote_an_answer() -> None:
+    told = {rec(1).id: Said("\n Tuned.\n", "Base.", tuned_whole=True, base_whole=True)}
+    [card] = cards(answers_of([rec(1)], told))
+    assert {"Tuned.", "Base.", "The reference."} <= {v for v in card.fields.values() if isinstance(v, str)}
 
 
 def test_the_key_is_made_once_and_is_for_its_owner_alone(tmp_path: Path) -> None:
@@ -370,6 +386,13 @@ def test_wilsons_interval_has_known_values(wins: int, losses: int, low: float, h
 )
 def test_the_sign_test_has_known_values(wins: int, losses: int, p: float) -> None:
     assert Tally(wins, 7, losses).p_value == pytest.approx(p)
+
+
+@given(st.integers(0, 60_000), st.integers(0, 60_000))
+def test_the_sign_test_is_that_of_scipy_also_for_many_records(wins: int, losses: int) -> None:
+    found = Tally(wins, 0, losses).p_value
+    if wins + losses:
+        assert found == pytest.approx(binomtest(wins, wins + losses).pvalue, rel=1e-6, abs=1e-12)
 
 
 def test_without_records_there_is_no_rate_and_without_a_winner_no_test() -> None:

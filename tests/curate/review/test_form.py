@@ -41,5 +41,11 @@ def test_texts_fit() -> None:
         assert all(1 <= len(text) <= 500 and len(value) <= 200 for value, text in question.options.items())
 
 
+def test_a_rule_s_long_sentence_is_a_label_that_a_server_takes() -> None:
+    form = row_form({"custom:long": "x" * 600}, ())
+    issues = next(q for q in form.questions if q.name == "issues")
+    assert issues.options == {"custom:long": "x" * 500}
+
+
 def test_only_known_properties_are_there_and_those_the_review_needs() -> None:
     assert [p.name for p in row_form(REASONS, {"source"}).properties] == ["source", "cut", "stale"]

@@ -17,6 +17,7 @@ from curate.review.learn import (
     LEAST_OF_EACH,
     LEAST_ROWS,
     ReviewLearner,
+    _calibrate,
     group_rows,
     learn,
     read_reviews,
@@ -240,6 +241,32 @@ def test_the_same_reviews_give_the_same_model_whatever_the_threads() -> None:
     assert tables[0].equals(tables[1])
 
 
+def test_many_reviews_are_calibrated_alike_whatever_the_threads() -> None:
+    """Libraries of linear algebra divide long sums among threads."""
+    draw = np.random.default_rng(0)
+    keep = draw.random(50_000) < 0.4
+    scores = draw.normal(size=50_000) + keep
+    found: set[tuple[float, float]] = set()
+    for threads in (1, 2, 3, 4):
+        with threadpool_limits(threads):
+            found.add(_calibrate(scores, keep))
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 50.0])
+def test_calibration_is_the_least_log_loss_with_platts_targets(scale: float) -> None:
+    """Also of scores that part the kinds without a mistake, and whatever their scale."""
+    draw = np.random.default_rng(2)
+    keep = draw.random(80) < 0.3
+    for scores in (draw.normal(size=80) + keep, draw.random(80) + 5 * keep):
+        slope, shift = _calibrate(scores * scale, keep)
+        yes, no = int(keep.sum()), int((~keep).sum())
+        targets = np.where(keep, (yes + 1) / (yes + 2), 1 / (no + 2))
+        off = 1 / (1 + np.exp(-(slope * scores * scale + shift))) - targets
+        assert abs(off.mean()) < 1e-6
+        assert abs((off * scores).mean()) < 1e-6
+
+
 def test_a_table_gives_the_model_back() -> None:
     model = learn(reviews_of(POOL, POOL.good, np.arange(100))).model
     again = Model.of(model.to_frame({"auc": 0.5}))
@@ -334,6 +361,27 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
         found = compare(good, draw.normal(size=60) + good, draw.normal(size=60)).score
         covered += found.low <= 0.7602 <= found.high
     assert 0.905 < covered / 400 < 0.99
+
+
+def test_twins_make_no_interval_narrower() -> None:
+    """Each row three times, in one group, is known no better than once."""
+    draw = np.random.default_rng(4)
+    good = np.arange(60) < 25
+    score, length = draw.normal(size=60) + good, draw.normal(size=60)
+    once = compare(good, score, length)
+    thrice = compare(*(np.repeat(column, 3) for column in (good, score, length)), np.repeat(np.arange(60), 3))
+    for one, other in zip((once.score, once.difference), (thrice.score, thrice.difference), strict=True):
+        assert (other.value, other.low, other.high) == pytest.approx((one.value, one.low, one.high))
+
+
+def test_delongs_variance_is_that_of_its_definition_where_rows_are_alone() -> None:
+    draw = np.random.default_rng(6)
+    good = draw.random(90) < 0.4
+    score = np.round(draw.normal(size=90) + good, 1)
+    wins = (score[good][:, None] > score[~good]) + 0.5 * (score[good][:, None] == score[~good])
+    variance = wins.mean(1).var(ddof=1) / good.sum() + wins.mean(0).var(ddof=1) / (~good).sum()
+    found = compare(good, score, score).score
+    assert found.high - found.low == pytest.approx(2 * 1.959964 * variance**0.5, rel=1e-6)
 
 
 def test_a_score_does_not_differ_from_itself() -> None:

@@ -6,7 +6,6 @@ from typing import Any
 import polars as pl
 import pytest
 
-from curate.review.pseudonym import KEY_FILE
 from curate.review.pull import Pulled, fetch, pull
 from curate.review.responses import read_ledger
 from curate.store import Store
@@ -268,7 +267,7 @@ def test_pseudonyms_stand_for_names_everywhere_and_stay_the_same(mix: Dataset) -
 
 def test_the_key_of_pseudonyms_is_for_its_owner_alone_and_a_broken_one_is_an_error(mix: Dataset) -> None:
     hidden = after(mix, run(mix, two_rows(mix), pseudonyms=True))
-    key = mix.root / KEY_FILE
+    key = mix.root / "review" / "pseudonyms.key"
     assert key.stat().st_mode & 0o777 == 0o600
     assert key.parent.stat().st_mode & 0o777 == 0o700
     assert [path.name for path in key.parent.iterdir()] == [key.name]
@@ -279,7 +278,7 @@ def test_the_key_of_pseudonyms_is_for_its_owner_alone_and_a_broken_one_is_an_err
 
 def test_another_key_gives_other_pseudonyms(mix: Dataset) -> None:
     first = after(mix, run(mix, two_rows(mix), pseudonyms=True))
-    (mix.root / KEY_FILE).unlink()
+    (mix.root / "review" / "pseudonyms.key").unlink()
     second = after(mix, run(first, two_rows(mix)))
     assert not set(read_ledger(first)["reviewer"]) & set(read_ledger(second)["reviewer"])
 

@@ -77,7 +77,6 @@ def world(argilla_server: ArgillaServer, tmp_path: Path) -> Iterator[World]:
     assert made.push() == (10, 0)
     yield made
     made.review.delete()
-    server.close()
 
 
 def test_what_people_submit_comes_back_and_pulling_twice_changes_nothing(world: World) -> None:

@@ -3,11 +3,12 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from curate.review.client import connect
+from curate.review.client import Server, connect
 from curate.review.form import GUIDELINES_CHARACTERS, Card, Form
 from curate.review.guidelines import make_guidelines, read_guidelines
 from curate.review.push import Pushed, prepare, push
@@ -159,7 +160,7 @@ def test_a_correction_by_reviewers_makes_nothing_stale(server: FakeServer, store
     """Its record is of the text before review, which is what they saw."""
     dataset = make_dataset(store, {"a": rows("One.", "Two.")})
     pushed(server, dataset)
-    decided = with_opinion(store, dataset, "review", {"0": {"override": "keep"}})
+    decided = with_opinion(store, dataset, "review", {"0": {"override": "keep", "review_status": "decided"}})
     done = pushed(server, decided)
     assert (done.marked, done.removed, done.new) == ((), (), ())
 
@@ -307,6 +308,13 @@ def test_guidelines_that_cannot_be_shown_are_an_error(tmp_path: Path, content: b
 def test_guidelines_that_are_not_there_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"none\.md"):
         read_guidelines(tmp_path / "none.md")
+
+
+@pytest.mark.parametrize("name", ["<img src=x>", "a&b", "", " ", " mix", "x" * 201, "a\nb"])
+def test_a_name_that_a_page_would_take_for_html_is_refused_before_anything_is_made(name: str) -> None:
+    nobody = SimpleNamespace(api_url="http://there.example", me=SimpleNamespace(username="owner"))
+    with pytest.raises(ConfigError, match="--dataset"):
+        Server(nobody, "review").create(name, Form((), ()), "", 1)
 
 
 # a real server --------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from curate.quality.combine import weighable
 from curate.review.agreement import read_agreement
 from curate.review.pull import fetch, pull
 from curate.review.responses import RESPONSES, ledger_of, read_ledger
-from curate.review.stage import STAGE, review_stage
+from curate.review.stage import STAGE, review_stage, told_restored
 from curate.stage import StageResult, run_stage
 from curate.stages import stage
 from curate.store import Store
@@ -25,7 +25,9 @@ from curate.verify import verify
 from curate.version import Commit, Draft
 from schemas.config import NormalizeConfig, RulesConfig, SplitConfig
 from schemas.dataset import Dataset
+from schemas.manifest import StageEntry
 from schemas.recipe import Recipe
+from schemas.record import VERDICT_SCHEMA
 from schemas.review_config import PullConfig, ReviewConfig
 from schemas.stages import ANNOTATION_COLUMNS, before
 from tests.curate.conftest import chat, make_dataset, run_on
@@ -98,6 +100,128 @@ def test_a_person_restores_a_row_that_a_stage_left_out_and_the_diff_tells_all_of
     assert summarise(after).rejected == {"review:rejected": 1}
     count = after.manifest.counts[-1]
     assert (count.stage, count.edited, count.rejected) == ("review", 1, {"review:rejected": 1})
+
+
+MAIL = "jane.roe@acme-mail.org"
+
+
+def restored(root: Path, action: str, rows: list[dict[str, Any]]) -> Dataset:
+    """A dataset whose rows that the rules leave out were never looked through for personal data."""
+    dataset = dataset_of(root, {"p": [*rows, *ROWS[:3]]}, name="p")
+    return staged(staged(staged(dataset, "rules"), "pii", action=action), "split")
+
+
+@pytest.mark.parametrize("action", ["redact", "reject"])
+def test_a_restored_row_in_which_pii_never_looked_does_not_bring_personal_data_back(
+    tmp_path: Path, action: str
+) -> None:
+    before = restored(tmp_path, action, [question(f"Write to {MAIL}", "N/A"), question("Say it?", "N/A")])
+    assert view(before, "stage")[:2] == [("rules",), ("rules",)]
+    review = FakeReview()
+    review.add(before, 0, *keeps("alice", "bob"))
+    review.add(before, 1, *keeps("alice", "bob"))
+    done = pull(Store(before.root), before, review, PullConfig())
+    after = Dataset(done.commit.manifest, before.root)
+    assert view(after, "kept", "override", "review_status")[:2] == [
+        (False, None, "unresolved"),
+        (True, "keep", "decided"),
+    ]
+    [(why_not,)] = view(after, "detail_review")[:1]
+    assert "by alice and bob, but nobody redacted its personal data: e-mail j…@a….org" in why_not
+    assert MAIL not in str(view(after, "detail_review"))
+    assert [row.why for row in done.tally.open] == [why_not]
+    assert done.tally.restored == {"rule:placeholder_response": 1}
+    assert verify(after, deep=True) == []
+
+
+def test_where_pii_only_reports_a_person_restores_what_they_like(tmp_path: Path) -> None:
+    before = restored(tmp_path, "report", [question(f"Write to {MAIL}", "N/A")])
+    review = FakeReview()
+    review.add(before, 0, answer("alice", "keep"))
+    assert view(pulled(before, review), "kept", "override")[0] == (True, "keep")
+
+
+def test_what_pii_rejected_before_their_eyes_people_may_restore(tmp_path: Path) -> None:
+    """Also with a correction, unless that brings in something new."""
+    rows = [question(f"Who has {MAIL}?", f"It is Jane {n}.") for n in range(3)]
+    before = restored(tmp_path, "reject", rows)
+    assert view(before, "reject_reason")[:3] == [("pii:email",)] * 3
+    review = FakeReview()
+    review.add(before, 0, answer("alice", "keep"))
+    review.add(before, 1, answer("alice", "fix", correction="Jane Roe."))
+    review.add(before, 2, answer("alice", "fix", correction="Jane Roe, or john.roe@acme-mail.org."))
+    assert view(pulled(before, review), "kept", "override")[:3] == [(True, "keep"), (True, "keep"), (False, None)]
+
+
+def test_a_correction_with_personal_data_is_not_applied_where_all_of_it_is_redacted(tmp_path: Path) -> None:
+    before = restored(tmp_path, "redact", [question(f"Who is {MAIL}?", "It is Jane.")])
+    review = FakeReview()
+    review.add(before, 0, answer("alice", "fix", correction=f"Ask {MAIL}."))
+    review.add(before, 1, answer("alice", "fix", correction="Ask nobody."))
+    after = pulled(before, review)
+    assert view(after, "kept", "review_status", "corrected_by")[:2] == [
+        (True, "unresolved", None),
+        (True, "decided", ["alice"]),
+    ]
+    assert MAIL not in str(view(after, "messages", "detail_review"))
+    assert verify(after, deep=True) == []
+
+
+def test_a_training_row_that_would_leak_stays_out_whatever_people_say(tmp_path: Path) -> None:
+    """They cannot know what is in an evaluation split."""
+    after = bridged(tmp_path)
+    leaks = [i for i, (reason,) in enumerate(view(after, "reject_reason")) if reason == "leak:bridge"]
+    assert leaks
+    review = FakeReview()
+    for row in leaks:
+        review.add(after, row, answer("alice", "keep"))
+    done = pulled(after, review)
+    assert [view(done, "kept", "review_status")[row] for row in leaks] == [(False, "unresolved")] * len(leaks)
+    assert "it would be a leak" in view(done, "detail_review")[leaks[0]][0]
+
+
+def test_what_people_keep_makes_no_budget_larger(tmp_path: Path) -> None:
+    """That a row is fit to learn from is no reason to take more rows than were asked for; its correction is applied."""
+    rows = [question(f"What is number {n}?", f"It is {n}.") for n in range(10)]
+    before = staged(dataset_of(tmp_path, {"a": rows}, name="b"), "signals", "select", top=0.5)
+    out = [i for i, (reason,) in enumerate(view(before, "reject_reason")) if reason == "select:not_in_top"]
+    assert len(out) == 5
+    review = FakeReview()
+    review.add(before, out[0], answer("alice", "keep"))
+    review.add(before, out[1], answer("alice", "fix", correction="It is another one."))
+    after = pulled(before, review)
+    states = view(after, "kept", "reject_reason", "override", "review_status")
+    assert [states[i] for i in out[:2]] == [(False, "select:not_in_top", None, "decided")] * 2
+    assert [row[-1]["content"] for (row,) in view(after, "messages")][out[1]] == "It is another one."
+    assert verify(after, deep=True) == []
+
+
+def bridged(root: Path) -> Dataset:
+    """A dataset in which a cluster found later joins a training row and a row of an evaluation split."""
+    words = [f"Tell me of the {n} rivers that run to the sea in spring" for n in range(40)]
+    first = staged(dataset_of(root, {"a": [question(text, f"River {text}.") for text in words]}, name="b"), "split")
+    splits = [split for (split,) in view(first, "split")]
+    train, test = splits.index("train"), splits.index("test")
+    cluster = pl.DataFrame(
+        {"cluster_id": ["c" if i in (train, test) else None for i in range(40)]}, schema={"cluster_id": pl.String}
+    )
+    schema = {**VERDICT_SCHEMA, **ANNOTATION_COLUMNS["dedup"]}
+    missing = [pl.lit(None, dtype=t).alias(n) for n, t in schema.items() if n != "cluster_id"]
+    file = Store(root).put(
+        cluster.with_columns(missing).select(list(schema)), role="annotation", stage="dedup", source="a", shard=0
+    )
+    entry = StageEntry(name="dedup", version=1, config={}, reads="0" * 64, seconds=0)
+    draft = Draft.of(first.manifest).with_stage(StageResult(entry, (file,)))
+    return staged(Dataset(draft.manifest(seq=2), root), "split")
+
+
+def test_the_pull_warns_of_restored_rows_that_hold_an_evaluation_or_that_no_later_stage_saw() -> None:
+    found = list(told_restored({"contaminated:eval": 2, "custom:mine": 1, "rule:empty_response": 3, "select:quota": 4}))
+    assert found[0] == "restored by people: 2 contaminated:eval, 1 custom:mine, 3 rule:empty_response, 4 select:quota"
+    assert [line.split(":")[0] for line in found[1:]] == ["warning", "warning"]
+    assert "2 restored rows hold items of an evaluation" in found[1]
+    assert "never saw 4 of the restored rows" in found[2]
+    assert list(told_restored({})) == []
 
 
 def test_a_row_that_could_not_be_read_is_never_decided_on(store: Store) -> None:
@@ -283,6 +407,19 @@ def test_what_people_decided_orders_and_weighs_nothing() -> None:
     after_all = set(ANNOTATION_COLUMNS["review"])
     assert not after_all & set(weighable())
     assert not after_all & {c for name in before("review") for c in ANNOTATION_COLUMNS[name]}
+
+
+def test_law_the_size_of_shards_changes_no_decision(tmp_path: Path) -> None:
+    found: list[tuple[list[tuple[Any, ...]], dict[str, Any]]] = []
+    for rows in (1, 3, 1000):
+        root = tmp_path / f"{rows}"
+        plain = staged(dataset_of(root, {"s": ROWS[:5], "t": ROWS[5:]}, name="mix", shard_rows=rows), "split")
+        done = pull(Store(root), plain, reviewed(plain), PullConfig())
+        after = Dataset(done.commit.manifest, root)
+        columns = ("id", "kept", "reject_detail", "messages", "content_hash", *ANNOTATION_COLUMNS["review"])
+        found.append((view(after, *columns), done.tally.to_json()))
+        assert verify(after, deep=True) == []
+    assert found[0] == found[1] == found[2]
 
 
 def hashes(folder: str) -> str:

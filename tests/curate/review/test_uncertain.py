@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.review.uncertain import most_uncertain
+from curate.review.uncertain import DRAWN, most_uncertain
 from tests.curate.review.simulated import exchanges, simulate, spoilt
 
 POOL = spoilt(exchanges(400, 2), "mixed", 0.3, 2)
@@ -80,3 +80,16 @@ def test_300_uncertain_reviews_teach_more_than_300_by_chance_and_both_more_than_
     )
     assert uncertain > by_chance + 0.02
     assert min(by_chance, uncertain) > length + 0.1
+
+
+def test_texts_are_read_of_the_drawn_rows_alone() -> None:
+    """And what is chosen is the same as with all texts at hand."""
+    rows = with_learned([i / 300 for i in range(300)])
+    asked: list[str] = []
+
+    def texts(ids: pl.Series) -> pl.DataFrame:
+        asked.extend(ids)
+        return ROWS.filter(pl.col("id").is_in(ids.implode()))
+
+    assert most_uncertain(rows.select("id", "learned"), 10, 1, texts) == most_uncertain(rows, 10, 1)
+    assert 0 < len(asked) <= DRAWN * 10

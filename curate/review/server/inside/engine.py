@@ -37,6 +37,7 @@ from query import record_matches
 
 NAME = "embedded"
 MAX_TERMS = 2**14  # distinct terms that a metadata property is counted by: the bound of Argilla's other engines
+_LARGEST = 2**63 - 1  # of SQLite's whole numbers; the server takes any offset
 _BATCH = 1_000  # vectors read from JSON at once: 1,000 of 1,024 numbers are about 35 MB of Python floats
 
 
@@ -139,7 +140,7 @@ class EmbeddedSearchEngine(SearchEngine):
             .where(matching)
             .order_by(*ordered(sort or [], dataset.id, user_id))
             .limit(limit)
-            .offset(offset)
+            .offset(min(offset, _LARGEST))
         )
         async with _connection(dataset) as connection:
             rows = (await connection.execute(page)).all()

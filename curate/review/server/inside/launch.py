@@ -36,7 +36,10 @@ RETRY_S = 10
 """How often jobs that failed and wait for another attempt are looked at, in seconds: Argilla's first retry is at 10."""
 
 
-POLICY = b"default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:"
+POLICY = (
+    b"default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; "
+    b"form-action 'self'; base-uri 'self'; frame-ancestors 'self'; object-src 'none'"
+)
 """What the pages may load: what comes from this server. Argilla's own scripts and styles need the rest."""
 
 
@@ -233,6 +236,9 @@ def serve(order: dict[str, Any], jobs: Jobs) -> None:
             if self.started:
                 threading.Thread(target=stop_with_parent, args=(self,), daemon=True).start()
                 answer(ready=True)
+
+        def handle_exit(self, *_: Any) -> None:
+            self.should_exit = True  # uvicorn's own would raise the signal again, before we have cleaned up
 
     def stop_with_parent(server: Any) -> None:
         while os.read(0, 1 << 12):

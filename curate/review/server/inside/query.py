@@ -22,12 +22,13 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Literal
 
 MAX_CHARACTERS = 10_000  # a long answer pasted whole is shorter; what is longer is no search
 MAX_BENDS = 100  # groups, and changes between AND and OR: far above what people write, far below Python's stack
+MAX_CHOICES = 100  # different parts of an OR, and different exclusions: each is looked for in each record
 _MAX_MASK = 64  # characters of a word that the SQL pattern looks at: enough to tell words apart, and LIKE has a limit
 
 _ALONE = "".join(
@@ -60,6 +61,9 @@ def fold(text: str) -> str:
 # --------------------------------------------------------------------------------------------------- the tree
 
 
+Search = Callable[[str], object]
+
+
 @dataclass(frozen=True)
 class Words:
     """Words side by side. The last one may be the beginning of a word."""
@@ -69,8 +73,17 @@ class Words:
 
     def matches(self, texts: Iterable[str]) -> bool:
         """Return whether one of the folded texts holds the words."""
-        search, search_ascii = _searches(self.tokens, self.prefix)
-        return any(search_ascii(text) if text.isascii() else search(text) for text in texts)
+        search, search_ascii = self._searches
+        for text in texts:  # noqa: SIM110 # a generator inside any() costs more than the search does
+            if search_ascii(text) if text.isascii() else search(text):
+                return True
+        return False
+
+    @cached_property
+    def _searches(self) -> tuple[Search, Search]:
+        """What finds the words in any folded text, and in one of ASCII alone, where that is three times as fast."""
+        search = _pattern(self.tokens, self.prefix, _LETTER, _SPACE).search
+        return search, _pattern(self.tokens, self.prefix, "[a-z0-9]", r"[\0-\x20\x7f]").search
 
 
 @dataclass(frozen=True)
@@ -100,17 +113,6 @@ class Joined:
 Node = Words | Not | Joined
 
 
-Search = Callable[[str], object]
-
-
-@lru_cache(maxsize=1024)
-def _searches(tokens: tuple[str, ...], prefix: bool) -> tuple[Search, Search]:
-    """Return what finds the words in any folded text, and in one of ASCII alone, where that is three times as fast."""
-    return _pattern(tokens, prefix, _LETTER, _SPACE).search, _pattern(
-        tokens, prefix, "[a-z0-9]", r"[\0-\x20\x7f]"
-    ).search
-
-
 def _pattern(tokens: tuple[str, ...], prefix: bool, letter: str, space: str) -> re.Pattern[str]:
     """Return the words as a regular expression. It starts with its literal, which `re` finds fast."""
     first, last = tokens[0], tokens[-1]
@@ -136,7 +138,8 @@ class QueryError(ValueError):
 def parse(query: str) -> Node | None:
     """Return the tree of `query`, or None where it holds no word.
 
-    Raises: QueryError for more than MAX_CHARACTERS characters or MAX_BENDS groups and changes of operator.
+    Raises: QueryError for more than MAX_CHARACTERS characters, MAX_BENDS groups and changes of operator, or MAX_CHOICES
+    alternatives and exclusions.
     """
     if len(query) > MAX_CHARACTERS:
         found = f"The search text has {len(query):,} characters"
@@ -202,6 +205,7 @@ class _Tree:
     def __init__(self, lexemes: list[Lexeme]) -> None:
         self.lexemes = lexemes[::-1]
         self.bends = 0
+        self.choices = 0
 
     def group(self) -> Node | None:
         """Read up to the end of the group. What follows without a change of operator stands side by side."""
@@ -218,11 +222,20 @@ class _Tree:
                 part = Not(part) if negated else part
                 if len(joined) > 1 and every != together:
                     self.bend()
-                    joined = [Joined(tuple(joined), every)]
+                    joined = [self.join(joined, every=every)]
                 joined, every, together = [*joined, part], together, True
                 tree = part
             negated = False
-        return Joined(tuple(joined), every) if len(joined) > 1 else tree
+        return self.join(joined, every=every) if len(joined) > 1 else tree
+
+    def join(self, parts: list[Node], *, every: bool) -> Node:
+        """Join parts, each of them once. Counted are those that no missing word cuts short."""
+        different = tuple(dict.fromkeys(parts))
+        self.choices += sum(isinstance(part, Not) for part in different) if every else len(different)
+        if self.choices > MAX_CHOICES:
+            found = f"The search text has more than {MAX_CHOICES} alternatives and exclusions"
+            raise QueryError(f"{found}; to look for a text as it stands, put it in double quotes.")
+        return Joined(different, every) if len(different) > 1 else parts[0]
 
     def part(self, lexeme: Lexeme) -> Node | None:
         if lexeme != "(":
@@ -246,7 +259,8 @@ def visible(fields: str, kinds: Mapping[str, str]) -> Iterator[str]:
     `fields`: JSON as the server stores it. `kinds`: name and type of the fields to search. Of a chat the
     contents are, of a custom field all values; names of fields, roles and images are not.
     """
-    for name, value in _members(fields):
+    document, _ = _decode(fields)
+    for name, value in document.items():
         kind = kinds.get(name)
         if kind == "text" and isinstance(value, str):
             yield fold(value)
@@ -259,19 +273,6 @@ def visible(fields: str, kinds: Mapping[str, str]) -> Iterator[str]:
 
 
 _decode = json.JSONDecoder().raw_decode
-
-
-def _members(document: str) -> Iterator[tuple[str, Any]]:
-    """Decode a JSON object member by member: a frequent word mostly stands in the first, and the rest is left alone."""
-    at = 1
-    while document[at : at + 1] == '"':
-        name, at = _decode(document, at)
-        if document[at : at + 2] != ": ":  # written by somebody else than Python's json.dumps
-            yield from json.loads(document).items()
-            return
-        value, at = _decode(document, at + 2)
-        yield name, value
-        at += 2
 
 
 def _leaves(value: object) -> Iterator[str]:
@@ -291,16 +292,17 @@ def record_matches(query: str, kinds: str, fields: str) -> bool:
 
     `kinds`: JSON, {name: type}; `fields`: JSON as the server stores it.
     """
-    tree = parse(query)
-    if tree is None:
-        return True
-    texts = visible(fields, _kinds(kinds))
-    return tree.matches(texts if isinstance(tree, Words) else list(texts))
+    return _matcher(query, kinds)(fields)
 
 
 @lru_cache(maxsize=64)
-def _kinds(kinds: str) -> dict[str, str]:
-    return dict(json.loads(kinds))
+def _matcher(query: str, kinds: str) -> Callable[[str], bool]:
+    tree, searched = parse(query), json.loads(kinds)
+    if tree is None:
+        return lambda _: True
+    if isinstance(tree, Words):
+        return lambda fields: tree.matches(visible(fields, searched))
+    return lambda fields: tree.matches(list(visible(fields, searched)))
 
 
 # ------------------------------------------------------------------------------------------------- the narrow way

@@ -259,6 +259,19 @@ def test_a_very_long_query_is_still_answered(engine: Engine) -> None:
     assert engine.ids(query="я" * 10_000) == []
 
 
+def test_an_offset_beyond_the_integers_of_sqlite_is_a_page_beyond_the_end(engine: Engine) -> None:
+    engine.load(rows(2))
+    assert engine.ask("search", offset=2**63) == {"ids": [], "total": 2}
+
+
+def test_a_day_as_the_upper_bound_holds_the_whole_day(engine: Engine) -> None:
+    moments = ("2026-01-01T23:59:59.999999", "2026-01-02", "2026-01-02T23:59:59.999999", "2026-01-03")
+    engine.load(rows(4, inserted_at=lambda number: moments[number]))
+    scope = {"of": "record", "property": "inserted_at"}
+    bounded = [{"scope": scope, "ge": "2026-01-02", "le": "2026-01-02"}]
+    assert engine.ids(filters=bounded) == [r["id"] for r in rows(4)[1:3]]
+
+
 def test_terms_as_many_as_the_server_allows_are_answered(engine: Engine) -> None:
     engine.load(rows(2, metadata=lambda number: {"plain": number}))
     scope = {"of": "metadata", "metadata_property": "plain"}

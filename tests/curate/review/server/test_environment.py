@@ -85,6 +85,13 @@ def cut(environment: Environment) -> None:
     module_of(environment).write_text("V")
 
 
+def nothing_but_zeros(environment: Environment) -> None:
+    """What a file system may hold after the power failed; longer than a field of CSV may be."""
+    next(environment.folder.glob("lib/python*/site-packages/tinyengine-1.0.dist-info/RECORD")).write_bytes(
+        bytes(1 << 18)
+    )
+
+
 def without_module(environment: Environment) -> None:
     module_of(environment).unlink()
 
@@ -112,6 +119,7 @@ def test_whatever_is_broken_is_seen_and_repaired(tiny: Environment, tmp_path: Pa
     shutil.copytree(tiny.folder, kept, symlinks=True)
     damages: list[Callable[[Environment], None]] = [
         cut,
+        nothing_but_zeros,
         without_module,
         without_package,
         without_python,

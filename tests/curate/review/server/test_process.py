@@ -309,6 +309,45 @@ def test_a_port_that_is_taken_is_named_with_a_free_one(tmp_path: Path) -> None:
     assert not Home(tmp_path).is_locked
 
 
+@pytest.mark.parametrize("name", ["what?", "per%cent", "ha#sh", "two words"])
+def test_a_folder_of_any_name_holds_all_of_it_and_keeps_what_is_in_it(tmp_path: Path, name: str) -> None:
+    """The database too lies in it; a project's own files, `tmp` among them, and its mode stay as they are."""
+    home = tmp_path / "store" / name
+    (home / "tmp").mkdir(parents=True)
+    (home / "tmp" / "thesis.txt").write_text("years of work")
+    home.chmod(0o755)
+    start(home).stop()
+    assert (home / "tmp" / "thesis.txt").read_text() == "years of work"
+    assert stat.S_IMODE(home.stat().st_mode) == 0o755
+    assert (home / "argilla.db").stat().st_size
+    assert not any(stat.S_IMODE(p.stat().st_mode) & 0o077 for p in home.iterdir() if p.name != "tmp")
+    assert [p.name for p in home.parent.iterdir()] == [name]
+
+
+def test_a_folder_that_is_made_is_its_owner_s_alone(tmp_path: Path) -> None:
+    Home(tmp_path / "new").make()
+    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o700
+
+
+def test_killing_the_process_that_is_named_stops_it_in_order(serving: Callable[..., Serving], tmp_path: Path) -> None:
+    """As the message about a server without some reviewers proposes: `kill PID`."""
+    served = serving(tmp_path)
+    os.kill(served.ready()["pid"], signal.SIGTERM)
+    said = served.process.communicate(timeout=60)[1]
+    assert served.process.returncode == 0
+    assert f"stays in {tmp_path}" in " ".join(said.split())
+    for left in ("unfinished", "argilla.db-wal", "server.json"):
+        assert not (tmp_path / left).exists()
+
+
+def test_a_lock_that_cannot_be_opened_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "lock").mkdir()
+    with pytest.raises(ReviewError, match="lock: Is a directory"):
+        find(tmp_path)
+    with pytest.raises(ReviewError, match="lock: Is a directory"):
+        start(tmp_path)
+
+
 def test_a_database_that_is_none_ends_with_the_reason(tmp_path: Path) -> None:
     (tmp_path / "argilla.db").write_bytes(secrets.token_bytes(8192))
     with pytest.raises(ReviewError, match="file is not a database"):
