@@ -1,14 +1,13 @@
 """Lineage: the life of one row, from its line in a file to the runs that trained on it."""
 
-import difflib
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from curate.change import changed_texts, word_diff
 from curate.review.decide import decide_row
 from curate.review.responses import RESPONSES, Response, read_ledger, responses
 from curate.review.stage import said_about
@@ -20,10 +19,6 @@ from schemas.reasons import sentence
 from schemas.record import TEXT_SCHEMA
 from schemas.stages import before
 
-_WORD = re.compile(r"\s+|\S+")
-_LINE = re.compile(r".*\n|.+")
-DIFF_CELLS = 4_000_000
-"""Pairs of words that are compared, at most: a second's work, and 1,000 words that have nothing in common."""
 SHORTEST_PREFIX = 6
 """An id may be shortened to its first letters, as with git; fewer than these are refused as a likely slip."""
 
@@ -205,7 +200,7 @@ def _overlay_row(path: Path, index: int) -> dict[str, Any] | None:
 
 def _edit(stage: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> Event:
     edits = list(after["edits"] or [])
-    changes = {field: word_diff(old, new) for field, old, new in _fields(before, after) if old != new}
+    changes = {field: word_diff(old, new) for field, old, new in _fields(before, after)}
     facts = {
         "edits": edits,
         "before_hash": after["before_hash"],
@@ -216,42 +211,14 @@ def _edit(stage: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> Ev
 
 
 def _fields(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    old, new = list(before["messages"] or []), list(after["messages"] or [])
-    for i in range(max(len(old), len(new))):
-        a, b = (old[i] if i < len(old) else {}), (new[i] if i < len(new) else {})
-        role = f"{a.get('role') or b.get('role')}"
-        yield f"messages[{i}].role", a.get("role") or "", b.get("role") or ""
-        yield f"messages[{i}] {role}", a.get("content") or "", b.get("content") or ""
-    yield "context", before["context"] or "", after["context"] or ""
-
-
-def word_diff(before: str, after: str) -> list[tuple[str, str]]:
-    """Give the difference as pieces in order: ("same" | "removed" | "added", text). Blanks count as words.
-
-    Where too much differs for that (`DIFF_CELLS`), lines are compared; where those are too many, the whole is replaced.
-    """
-    for pattern in (_WORD, _LINE):
-        a, b = pattern.findall(before), pattern.findall(after)
-        start = _alike(a, b)
-        end = _alike(a[start:][::-1], b[start:][::-1])
-        ends = ("".join(a[:start]), "".join(a[len(a) - end :]))
-        a, b = a[start : len(a) - end], b[start : len(b) - end]
-        if len(a) * len(b) <= DIFF_CELLS:
-            break
-    else:
-        a, b = ["".join(a)], ["".join(b)]
-    pieces: list[tuple[str, str]] = [("same", ends[0])]
-    for tag, i, j, k, n in difflib.SequenceMatcher(None, a, b, autojunk=False).get_opcodes():
-        if tag == "equal":
-            pieces.append(("same", "".join(a[i:j])))
+    for text in changed_texts(before, after):
+        if text.turn is None:
+            yield "context", text.before, text.after
             continue
-        pieces += [("removed", "".join(a[i:j])), ("added", "".join(b[k:n]))]
-    return [(what, text) for what, text in (*pieces, ("same", ends[1])) if text]
-
-
-def _alike(a: Sequence[str], b: Sequence[str]) -> int:
-    """Give the number of words with which both begin."""
-    return next((n for n, (one, other) in enumerate(zip(a, b, strict=False)) if one != other), min(len(a), len(b)))
+        if text.roles[0] != text.roles[1]:
+            yield f"messages[{text.turn}].role", *text.roles
+        if text.before != text.after:
+            yield f"messages[{text.turn}] {text.roles[0] or text.roles[1]}", text.before, text.after
 
 
 def _match(dataset: Dataset, judged: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ image, a formula or HTML: a reference is never read as markup (CommonMark 0.31, 
 
 import re
 
-from curate.lineage import word_diff
+from curate.change import word_diff
 
 MOST_CHARACTERS = 20_000
 """Characters of one text that are shown: what the chat field shows of a message, too."""

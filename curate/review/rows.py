@@ -6,6 +6,7 @@ from typing import Any
 
 import polars as pl
 
+from curate.change import changed_texts
 from schemas.dataset import Dataset, Shard
 from schemas.record import Message, compose
 from schemas.stages import ANNOTATION_COLUMNS, STAGES
@@ -136,7 +137,7 @@ def _edits(dataset: Dataset, found: pl.DataFrame) -> dict[str, list[Edit]]:
         for stage in (s for s in STAGES if s in shard.overlays):
             for after in _overlay(shard, stage, own):
                 before = texts[after["row"]]
-                changed = tuple(t for t in _texts(before, after) if t[1] != t[2])
+                changed = tuple(_texts(before, after))
                 edits.setdefault(before["id"], []).append(Edit(stage, tuple(after["edits"] or ()), changed))
                 texts[after["row"]] = {**after, "id": before["id"]}
     return edits
@@ -153,13 +154,19 @@ def _overlay(shard: Shard, stage: str, own: pl.DataFrame) -> Iterator[dict[str, 
 
 
 def _texts(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """Pair the texts of a row before and after an edit: (what, before, after)."""
-    old, new = list(before["messages"] or []), list(after["messages"] or [])
-    for i in range(max(len(old), len(new))):
-        a, b = (old[i] if i < len(old) else {}), (new[i] if i < len(new) else {})
-        roles = {str(a.get("role") or ""), str(b.get("role") or "")} - {""}
-        yield f"turn {i + 1}, {' -> '.join(sorted(roles))}", a.get("content") or "", b.get("content") or ""
-    yield "context", before["context"] or "", after["context"] or ""
+    """Name the texts that an edit changed: (what, before, after)."""
+    for text in changed_texts(before, after):
+        if text.turn is None:
+            yield "context", text.before, text.after
+            continue
+        role, new_role = text.roles
+        if not new_role:
+            what = f"{role}, taken out"
+        elif not role:
+            what = f"{new_role}, put in"
+        else:
+            what = role if role == new_role else f"{role} -> {new_role}"
+        yield f"turn {text.turn + 1}, {what}", text.before, text.after
 
 
 def _alike(dataset: Dataset, found: pl.DataFrame) -> dict[str, list[Alike]]:

@@ -312,7 +312,8 @@ def test_guidelines_that_are_not_there_are_an_error(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["<img src=x>", "a&b", "", " ", " mix", "x" * 201, "a\nb"])
 def test_a_name_that_a_page_would_take_for_html_is_refused_before_anything_is_made(name: str) -> None:
-    nobody = SimpleNamespace(api_url="http://there.example", me=SimpleNamespace(username="owner"))
+    closed = SimpleNamespace(http_client=SimpleNamespace(close=lambda: None))
+    nobody = SimpleNamespace(api_url="http://there.example", me=SimpleNamespace(username="owner"), api=closed)
     with pytest.raises(ConfigError, match="--dataset"):
         Server(nobody, "review").create(name, Form((), ()), "", 1)
 

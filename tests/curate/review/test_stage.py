@@ -183,7 +183,7 @@ def test_a_training_row_that_would_leak_stays_out_whatever_people_say(tmp_path: 
 def test_what_people_keep_makes_no_budget_larger(tmp_path: Path) -> None:
     """That a row is fit to learn from is no reason to take more rows than were asked for; its correction is applied."""
     rows = [question(f"What is number {n}?", f"It is {n}.") for n in range(10)]
-    before = staged(dataset_of(tmp_path, {"a": rows}, name="b"), "signals", "select", top=0.5)
+    before = staged(staged(dataset_of(tmp_path, {"a": rows}, name="b"), "signals"), "select", top=0.5)
     out = [i for i, (reason,) in enumerate(view(before, "reject_reason")) if reason == "select:not_in_top"]
     assert len(out) == 5
     review = FakeReview()

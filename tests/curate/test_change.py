@@ -1,11 +1,13 @@
-"""Contracts of the difference that is shown of two texts."""
+"""Contracts of what differs between two texts of a row."""
+
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curate import lineage
-from curate.lineage import word_diff
+from curate import change
+from curate.change import changed_texts, word_diff
 
 TEXTS = st.lists(st.sampled_from(["a", "b", " ", "\n", "\r\n", "word", "é", "\u2028"]), max_size=14).map("".join)
 
@@ -16,7 +18,7 @@ def test_law_what_stayed_and_went_is_the_text_before_and_what_stayed_and_came_th
 ) -> None:
     """However little may be compared."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lineage, "DIFF_CELLS", cells)
+        patch.setattr(change, "DIFF_CELLS", cells)
         pieces = word_diff(before, after)
     assert "".join(text for what, text in pieces if what != "added") == before
     assert "".join(text for what, text in pieces if what != "removed") == after
@@ -37,3 +39,28 @@ def test_where_too_many_words_differ_lines_are_compared_and_else_all_of_it() -> 
     assert ("same", "2 one two three\n") in word_diff("\n".join(lines), "\n".join(after))
     long = "word " * 100_000
     assert word_diff(long + "x", "other " + long) == [("removed", long + "x"), ("added", "other " + long)]
+
+
+def row(*turns: tuple[str, str], context: str | None = None) -> dict[str, Any]:
+    return {"messages": [{"role": role, "content": content} for role, content in turns], "context": context}
+
+
+def test_a_turn_that_is_taken_out_changes_none_of_those_after_it() -> None:
+    turns = (("user", "Why?"), ("assistant", "So."))
+    found = list(changed_texts(row(("system", ""), *turns), row(*turns)))
+    assert [(text.turn, text.roles, text.before, text.after) for text in found] == [(0, ("system", ""), "", "")]
+
+
+def test_turns_that_were_rewritten_are_paired_and_the_context_comes_last() -> None:
+    before = row(("human", "Why?"), ("gpt", "So. "), ("human", "And?"), context="x")
+    after = row(("user", "Why?"), ("assistant", "So."), ("human", "And?"))
+    found = [(text.turn, text.roles, text.before, text.after) for text in changed_texts(before, after)]
+    assert found == [
+        (0, ("human", "user"), "Why?", "Why?"),
+        (1, ("gpt", "assistant"), "So. ", "So."),
+        (None, ("", ""), "x", ""),
+    ]
+
+
+def test_equal_rows_have_no_changed_text() -> None:
+    assert not list(changed_texts(row(("user", "a"), context="b"), row(("user", "a"), context="b")))
