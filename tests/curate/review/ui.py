@@ -54,14 +54,18 @@ class Reviewer:
         self.page.get_by_role("button", name="Submit", exact=False).last.wait_for()
 
     def record(self) -> str:
-        """Read the conversation of the current record (the record as a whole tells its status too, which changes)."""
-        return self.page.locator(".chat").first.inner_text()
+        """Read the conversation of the current record, "" at the end of the queue."""
+        shown = self.page.locator(".chat").all_inner_texts()
+        return shown[0] if shown else ""
 
-    def skip(self) -> None:
-        """Go to the next record without answering this one."""
-        before = self.record()
-        self.page.locator(".pagination__button").last.click()
+    def skip(self) -> bool:
+        """Go to the next record without answering this one; False where this is the last."""
+        before, onward = self.record(), self.page.locator(".pagination__button").last
+        if onward.is_disabled():
+            return False
+        onward.click()
         self._changed(before)
+        return True
 
     def _changed(self, before: str) -> None:
         for _ in range(100):
