@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cli.render import console, number, print_json, progress, say
-from schemas.errors import ConfigError
+from schemas.errors import ConfigError, ReviewError
 from schemas.review_config import PullConfig, PushConfig, ServeConfig
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 POLL_S = 2.0
 """Seconds between two looks at how far people are."""
+PATIENCE_S = 60.0
+"""Seconds for which a server that does not answer is asked again."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,19 @@ def _can_show() -> bool:
     return sys.platform in ("darwin", "win32") or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
 
 
+def _count(review: "Review") -> dict[str, int]:
+    """Count the records; a server that does not answer is asked again for a minute, for people may be at work."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return review.total()
+        except ReviewError as error:
+            if time.monotonic() > deadline:
+                remedy = "what was submitted is there; sft curate review pull brings it back when the server answers"
+                raise ReviewError(error.where, error.found, error.expected, remedy) from error
+        time.sleep(POLL_S)
+
+
 def _wait(review: "Review", where_to: str, *, quiet: bool) -> None:
     """Wait until all records are complete, or for Ctrl-C; show how many are."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -144,7 +159,7 @@ def _wait(review: "Review", where_to: str, *, quiet: bool) -> None:
         with Progress(*columns, console=console(stderr=True), disable=not on_terminal, transient=True) as bar:
             task = bar.add_task("reviewed")
             while True:
-                count = review.total()
+                count = _count(review)
                 bar.update(task, completed=count["completed"], total=count["total"])
                 if not (on_terminal or quiet) and count["completed"] != told:
                     told = count["completed"]

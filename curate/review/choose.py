@@ -67,7 +67,7 @@ def choose(dataset: Dataset, config: PushConfig) -> Choice:
     if drawn.height < min(config.n, found.height):
         notes = [*notes, f"groups stay whole: {drawn.height:,} rows, as no further group fits into {config.n:,}"]
     elif drawn.height < config.n:
-        notes = [*notes, f"no more than {drawn.height:,} rows were found, where {config.n:,} were asked for"]
+        notes = [*notes, f"rows that were found: {drawn.height:,}, where {config.n:,} were asked for"]
     by_source = dict(sorted(found["source"].value_counts().iter_rows()))
     return Choice(drawn, by_source, rows.standing(drawn["id"]), rows.reasons, tuple(notes))
 

@@ -137,6 +137,7 @@ def push(server: "Server", name: str, prepared: Push, progress: Callable[[int], 
     else:
         check_questions(review, prepared.form)
         notes += _kept_as_made(review, config)
+    notes += _too_few(review)
     there = review.external_ids()
     stale = _stale(prepared.dataset, there)
     again = _asked_again(prepared, stale)
@@ -158,6 +159,18 @@ def push(server: "Server", name: str, prepared: Push, progress: Callable[[int], 
         left_out={external.partition("-")[0]: problem for external, problem in bad.items()},
         notes=tuple(notes),
     )
+
+
+def _too_few(review: "Review") -> list[str]:
+    """Say that rows will never be complete, as far as is known: there are fewer people than responses needed."""
+    people = len(review.members()) + 1  # an owner may respond too
+    if people >= review.min_submitted:
+        return []
+    who = {1: "nobody but an owner", 2: "one reviewer and an owner"}.get(people, f"{people - 1} reviewers and an owner")
+    return [
+        f"a row needs {review.min_submitted} responses, and {who} is there to give them: add reviewers (sft curate "
+        "review serve --reviewers alice,bob, or Argilla's settings), or push to another --dataset with --min-submitted"
+    ]
 
 
 def _kept_as_made(review: "Review", config: PushConfig) -> list[str]:

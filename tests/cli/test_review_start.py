@@ -8,13 +8,15 @@ import sys
 import time
 from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
 
+from cli import review_start
 from curate.review.server.environment import Environment, UnreachableIndexError
 from curate.review.server.process import Found, Server, find, start
+from schemas.errors import ReviewError
 from schemas.review_config import ServeConfig
 from tests.cli.conftest import ROOT, Sft
 from tests.curate.review import conftest
@@ -274,3 +276,24 @@ def test_a_server_that_is_down_is_one_line(mix: Sft, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("ARGILLA_API_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("ARGILLA_API_KEY", "key")
     assert "no answer" in mix(*START, "mix", "--no-browser", code=2).err
+
+
+class Flaky:
+    """A dataset whose server does not answer so many times."""
+
+    def __init__(self, failures: int) -> None:
+        self.failures = failures
+
+    def total(self) -> dict[str, int]:
+        if self.failures:
+            self.failures -= 1
+            raise ReviewError("Argilla", "no answer")
+        return {"completed": 1, "total": 2}
+
+
+def test_a_server_that_does_not_answer_for_a_moment_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(review_start, "POLL_S", 0.0)
+    assert review_start._count(cast("Any", Flaky(3))) == {"completed": 1, "total": 2}
+    monkeypatch.setattr(review_start, "PATIENCE_S", 0.0)
+    with pytest.raises(ReviewError, match="sft curate review pull"):
+        review_start._count(cast("Any", Flaky(10**6)))

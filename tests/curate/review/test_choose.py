@@ -150,7 +150,7 @@ def test_one_source_alone(store: Store) -> None:
 def test_fewer_rows_than_asked_for_are_told(store: Store) -> None:
     choice = choose(make_dataset(store, {"a": rows(5)}), PushConfig(select="random", n=9))
     assert choice.rows.height == 5
-    assert any("5 rows were found, where 9" in note for note in choice.notes)
+    assert any("found: 5, where 9" in note for note in choice.notes)
 
 
 def test_a_version_without_rows_is_told(store: Store) -> None:

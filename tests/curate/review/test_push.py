@@ -33,6 +33,10 @@ class FakeReview:
     min_submitted: int
     url: str = "http://there.example/dataset/1"
     held: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
+    people: list[str] = field(default_factory=lambda: ["alice", "bob"])
+
+    def members(self) -> list[str]:
+        return self.people
 
     def questions(self) -> dict[str, tuple[str, ...]]:
         return {q.name: tuple(q.options) for q in self.form.questions}
@@ -79,6 +83,18 @@ class FakeServer:
         self.guidelines = guidelines
         self.made[name] = FakeReview(name, form, min_submitted)
         return self.made[name]
+
+
+def test_fewer_people_than_responses_needed_are_told(server: FakeServer, store: Store) -> None:
+    """An owner counts as one more; otherwise people would wait for a review that never ends."""
+    dataset = make_dataset(store, {"s": rows("one", "two")})
+    assert not any("add reviewers" in note for note in pushed(server, dataset, min_submitted=3).notes)
+    server.made["mix"].people = []
+    assert any(
+        "needs 3 responses, and nobody but an owner" in note for note in pushed(server, dataset, min_submitted=3).notes
+    )
+    server.made["mix"].people = ["alice"]
+    assert any("one reviewer and an owner" in note for note in pushed(server, dataset, min_submitted=3).notes)
 
 
 @pytest.fixture
