@@ -23,7 +23,7 @@ logging.getLogger("argilla").setLevel(logging.CRITICAL)  # what it logs, we rais
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # its models use pydantic's older style
     import argilla as rg
-    from argilla._exceptions import ArgillaCredentialsError, ArgillaError
+    from argilla._exceptions import ArgillaError
 
 SENT_AT_ONCE = 100
 """Records of one request (500 at most). A server takes 120 a second in any case, so that progress moves each second."""
@@ -243,28 +243,22 @@ def connect(url: str, key: str, workspace: str) -> Server:
     """
     where = f"Argilla at {url}"
     url = url.rstrip("/")
-    version = _version(url, where)
+    with _told(where), httpx.Client(transport=httpx.HTTPTransport(), timeout=TIMEOUT_S) as http:  # as the SDK: no proxy
+        _check_version(http.get(f"{url}/api/v1/version"), where)
+        me = http.get(f"{url}/api/v1/me", headers={"X-Argilla-Api-Key": key}).raise_for_status().json()
+    if me["role"] not in ROLES:
+        found = f"user {me['username']!r} is {me['role']}"
+        raise ConfigError(where, found, "the key of an owner or admin, who may make datasets and read all responses")
+    with _told(where):
+        return Server(rg.Argilla(api_url=url, api_key=key, timeout=TIMEOUT_S), workspace)
+
+
+def _check_version(answer: httpx.Response, where: str) -> None:
+    if not answer.is_success or not answer.headers.get("content-type", "").startswith("application/json"):
+        raise ReviewError(where, f"not an Argilla 2 server (HTTP {answer.status_code})", "an Argilla 2 server")
+    version = str(answer.json().get("version", "unknown"))
     if version.partition(".")[0] != "2":
         raise ConfigError(where, f"version {version}", "Argilla 2", "use another server, or sft curate review serve")
-    with _told(where):
-        try:
-            client = rg.Argilla(api_url=url, api_key=key, timeout=TIMEOUT_S)
-        except ArgillaCredentialsError as error:
-            raise _refusal(where, 401, "") from error
-        role = str(client.me.role.value)
-    if role not in ROLES:
-        found = f"user {client.me.username!r} is {role}"
-        raise ConfigError(where, found, "the key of an owner or admin, who may make datasets and read all responses")
-    return Server(client, workspace)
-
-
-def _version(url: str, where: str) -> str:
-    with _told(where):
-        with httpx.Client(transport=httpx.HTTPTransport(), timeout=TIMEOUT_S) as http:  # as the SDK: through no proxy
-            answer = http.get(f"{url}/api/v1/version")
-        if answer.is_success and answer.headers.get("content-type", "").startswith("application/json"):
-            return str(answer.json().get("version", "unknown"))
-        raise ReviewError(where, f"not an Argilla 2 server (HTTP {answer.status_code})", "an Argilla 2 server")
 
 
 @contextmanager
