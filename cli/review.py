@@ -169,6 +169,7 @@ def push(
     show_pushed(prepared, done)
     where = f" --workspace {workspace}" if workspace != WORKSPACE else ""
     where += f" --url {url}" if url else ""
+    where += f" --home {home}" if home else ""
     own = f" --dataset {name}" if dataset else ""
     next_commands(
         f"sft curate review status {name}{where}",

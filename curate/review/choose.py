@@ -107,7 +107,7 @@ def _strategy(select: str) -> Strategy:
     if select in STRATEGIES:
         return STRATEGIES[select]
     if ":" in select:
-        return lambda rows: misfitby_rule(rows, select)
+        return lambda rows: _by_rule(rows, select)
     raise ConfigError(f"review, --select {select}", "no such choice", f"{', '.join(STRATEGIES)} or rule:NAME")
 
 
@@ -198,7 +198,7 @@ def disagreement(rows: Candidates) -> tuple[pl.DataFrame, Sequence[str]]:
     return pl.concat([by_people, by_scorers]), ()
 
 
-def misfitby_rule(rows: Candidates, select: str) -> tuple[pl.DataFrame, Sequence[str]]:
+def _by_rule(rows: Candidates, select: str) -> tuple[pl.DataFrame, Sequence[str]]:
     """Draw rows that a rule rejected, flagged or mended, by chance: the share that it was right about is its precision.
 
     `select`: a reason in full, or `rule:` and its last part.

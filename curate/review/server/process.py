@@ -246,7 +246,7 @@ def _launch(
 def _await_ready(process: "subprocess.Popen[bytes]", home: Home, order: dict[str, Any]) -> None:
     """Hand over what must not be seen, and wait for the answer."""
     assert process.stdin is not None  # noqa: S101 # pipes were asked for
-    assert process.stdout is not None  # noqa: S101
+    assert process.stdout is not None  # noqa: S101 # likewise
     with suppress(BrokenPipeError):  # it is dead, and says why below
         process.stdin.write(json.dumps(order).encode() + b"\n")
         process.stdin.flush()

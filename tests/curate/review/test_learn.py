@@ -151,7 +151,7 @@ def test_too_few_reviews_or_all_alike_is_an_error_that_says_how_many_are_needed(
 def test_just_enough_reviews_are_enough(store: Store) -> None:
     dataset = make_dataset(store, {"s": ROWS})
     said = [response(r, "fix" if i < LEAST_OF_EACH else "keep") for i, r in enumerate(rows_of(dataset)[:LEAST_ROWS])]
-    learn(read_reviews(reviewed(store, dataset, said)))
+    assert learn(read_reviews(reviewed(store, dataset, said))) is not None
 
 
 def test_rows_of_one_text_stand_in_one_group(store: Store) -> None:

@@ -225,7 +225,7 @@ def _moment(value: object, name: str, *, end: bool = False) -> datetime:
     """Return a date as the server stores it, without a zone, in UTC. A bare day as an upper bound includes the day."""
     try:
         if not isinstance(value, str) or re.fullmatch(r"-?\d{5,}(\.\d*)?|-?\d+\.\d*", value):
-            return datetime.fromtimestamp(float(value) / 1000, UTC).replace(tzinfo=None)  # type: ignore[arg-type]
+            return datetime.fromtimestamp(float(value) / 1000, UTC).replace(tzinfo=None)  # type: ignore[arg-type] # what is no number raises, and is told below
         moment = datetime.fromisoformat(value.strip())
         if end and re.fullmatch(r"\d{4}-?\d\d-?\d\d", value.strip()):
             moment = datetime.combine(moment, time.max)

@@ -17,7 +17,7 @@ folder, inside = sys.argv[1:3]
 os.environ.update(ARGILLA_HOME_PATH=folder, ARGILLA_SEARCH_ENGINE="embedded", HF_HUB_OFFLINE="1")
 sys.path.insert(0, inside)
 
-import engine  # noqa: E402
+import engine  # noqa: E402 # this and what follows: after the variables that the server reads when imported
 import sqlalchemy as sa  # noqa: E402 # after the environment that the server reads when it is imported
 from argilla_server import models  # noqa: E402
 from argilla_server.database import AsyncSessionLocal, sync_engine  # noqa: E402

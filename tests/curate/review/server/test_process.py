@@ -296,7 +296,7 @@ def test_two_serves_at_once_make_one_server(serving: Callable[..., Serving], tmp
     for one in both:
         with suppress(AssertionError):
             told.append(one.ready())
-    assert {t["pid"] for t in told} == {find(tmp_path).address.pid}  # pyright: ignore[reportOptionalMemberAccess]
+    assert {t["pid"] for t in told} == {find(tmp_path).address.pid}  # pyright: ignore[reportOptionalMemberAccess] # it runs
 
 
 def test_a_port_that_is_taken_is_named_with_a_free_one(tmp_path: Path) -> None:
