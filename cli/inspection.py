@@ -183,8 +183,8 @@ def diff(
     json: JsonOption = False,
 ) -> None:
     """Say what changed between two versions: rows added, removed, edited, rejected, restored, re-split, rescored."""
-    from curate.diff import WORDS, compare
-    from curate.upstream import pair_upstream
+    from curate.diff.changes import WORDS, compare
+    from curate.diff.upstream import pair_upstream
     from schemas.dataset import open_dataset
 
     found = pair_upstream(compare(open_dataset(before, store), open_dataset(after, store)))

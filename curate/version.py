@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Literal
 
-from curate.diff import Bump, compare
+from curate.diff.changes import Bump, compare
 from curate.stage import StageResult
 from curate.store import Store, now
 from schemas.dataset import Dataset

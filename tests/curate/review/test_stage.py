@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from curate.diff import compare
+from curate.diff.changes import compare
 from curate.export import export
 from curate.lineage import why
 from curate.pipeline import apply_stage, run_recipe

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from curate.diff import WORDS, Diff, compare
-from curate.upstream import pair_upstream
+from curate.diff.changes import WORDS, Diff, compare
+from curate.diff.upstream import pair_upstream
 from curate.version import bumped
 from tests.rows import dataset_of, question, staged
 

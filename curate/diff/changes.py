@@ -94,7 +94,7 @@ def compare(before: Dataset, after: Dataset) -> Diff:
     """Compare two versions of one dataset, or of two. Memory: the columns compared, not their text, of what differs.
 
     Shards whose objects both versions share are not read; those with the same text are compared side by side, and only
-    what is left is matched by id. `curate.upstream.pair_upstream` joins the removed and added rows that are
+    what is left is matched by id. `curate.diff.upstream.pair_upstream` joins the removed and added rows that are
     near-duplicates.
     """
     old, new = ({shard.text.stem: shard for shard in dataset.shards} for dataset in (before, after))

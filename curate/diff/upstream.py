@@ -10,7 +10,7 @@ from dataclasses import replace
 import polars as pl
 
 from curate.dedup.plain import near_duplicates
-from curate.diff import Diff, in_order
+from curate.diff.changes import Diff, in_order
 from schemas.config import DedupConfig
 from schemas.dataset import Dataset
 from schemas.record import prompt_text, response_text
