@@ -3,6 +3,9 @@
 Commit: objects are written to temporary files, fsynced, renamed to the hash of their bytes, the folder fsynced; the
 manifest is written likewise and linked into place, which fails when the number is taken. A process killed at any
 instruction leaves the store at the old version or at the new one; what it leaves over, `gc` finds.
+
+Locks are flock(2): they end with the process, however it ends. `gc.lock` is shared by those who take up objects and
+commit, and held alone while `gc` removes; `commit.lock` of a dataset makes its writers take turns.
 """
 
 import errno
@@ -10,6 +13,8 @@ import fcntl
 import json
 import os
 import re
+import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -22,10 +27,19 @@ from typing import Any, NoReturn
 import polars as pl
 
 from curate.canonical import write_canonical
-from schemas.errors import ConfigError, ConflictError, CorruptObjectError, StoreError
+from schemas.errors import ConfigError, ConflictError, CorruptObjectError, StoreError, UnknownReferenceError
 from schemas.manifest import FileEntry, Manifest, Role
 from schemas.objects import Checked, check_object, file_sha256
-from schemas.reference import check_name, dataset_names, manifest_path, read_manifest, read_tags, versions_of
+from schemas.place import inside, listed, read_bytes
+from schemas.reference import (
+    check_name,
+    dataset_names,
+    manifest_path,
+    read_manifest,
+    read_tags,
+    version_file,
+    versions_of,
+)
 
 GRACE_S = 24 * 3600.0
 """Unnamed objects younger than this may belong to a commit that is under way, and stay (one day)."""
@@ -53,6 +67,9 @@ def _explain(error: OSError, where: Path) -> NoReturn:
         errno.EACCES: "check who owns it, or name another place with --store",
         errno.EPERM: "check who owns it, or name another place with --store",
         errno.ENOTDIR: "name a folder with --store",
+        errno.EFBIG: "the file system or a limit (ulimit -f) allows no file of that size",
+        errno.ENOLCK: "the file system has no locks: put the store on another one",
+        errno.EOPNOTSUPP: "the file system has no locks or links: put the store on another one",
     }
     remedy = remedies.get(error.errno or 0, "nothing was committed: the store is as it was")
     found = os.strerror(error.errno) if error.errno else str(error)
@@ -73,6 +90,45 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._checked = Checked(root)
+        self._names: dict[Path, frozenset[str]] = {}
+        self._turns: set[str] = set()
+
+    # locks ------------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _locked(self, *place: str, shared: bool = False) -> Generator[None]:
+        """Hold a lock of the store, alone or with others who share it; wait for it where need be."""
+        path = inside(self.root, *place)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
+        except OSError as error:
+            _explain(error, self.root)
+        try:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+            except OSError as error:
+                _explain(error, self.root)
+            yield
+        finally:
+            os.close(lock)
+
+    @contextmanager
+    def turn(self, name: str) -> Generator[None]:
+        """Have one's turn to commit to a dataset: writers on this machine come one after the other.
+
+        What keeps versions apart is the commit itself; this only spares work that would have to be done again.
+        """
+        check_name(name, "dataset")
+        if name in self._turns:
+            yield
+            return
+        with self._locked("datasets", name, "commit.lock"):
+            self._turns.add(name)
+            try:
+                yield
+            finally:
+                self._turns.remove(name)
 
     # objects ----------------------------------------------------------------------------------------------------------
 
@@ -80,7 +136,7 @@ class Store:
     def _temporary(self, suffix: str) -> Generator[Path]:
         """Give a new path in the store's own tmp folder, and see that nothing stays there."""
         try:
-            folder = self.root / "tmp"
+            folder = inside(self.root, "tmp")
             folder.mkdir(parents=True, exist_ok=True)
             handle, name = tempfile.mkstemp(suffix=suffix, dir=folder)
             os.close(handle)
@@ -125,7 +181,7 @@ class Store:
     def put_file(self, path: Path) -> str:
         """Copy a finished Arrow file into the objects; give its sha256."""
         with self._temporary(".arrow") as temporary:
-            temporary.write_bytes(path.read_bytes())
+            shutil.copyfile(path, temporary)
             return self._keep(temporary)[0]
 
     def _keep(self, temporary: Path) -> tuple[str, int]:
@@ -134,15 +190,15 @@ class Store:
             os.fsync(file.fileno())
         size = temporary.stat().st_size
         sha256 = file_sha256(temporary)
-        final = self.root / "objects" / sha256[:2] / f"{sha256}.arrow"
+        final = inside(self.root, "objects", sha256[:2], f"{sha256}.arrow")
         final.parent.mkdir(parents=True, exist_ok=True)
-        if final.exists() and file_sha256(final) == sha256:
-            os.utime(final)  # gc counts its grace period from here
-        else:
-            temporary.chmod(0o444)
-            temporary.replace(final)
-            _fsync_folder(final.parent)
-            _fsync_folder(final.parent.parent)
+        there = final.is_file() and file_sha256(final) == sha256
+        with self._locked("gc.lock", shared=True):
+            if not (there and _touched(final)):
+                temporary.chmod(0o444)
+                temporary.replace(final)
+                _fsync_folder(final.parent)
+                _fsync_folder(final.parent.parent)
         self._checked.add(sha256, final)
         return sha256, size
 
@@ -154,24 +210,39 @@ class Store:
         return read_manifest(manifest_path(name, self.root)) if versions_of(self.root, name) else None
 
     def commit(self, manifest: Manifest) -> Path:
-        """Put a manifest in place as version `manifest.seq`; raise ConflictError when that number is taken."""
+        """Put a manifest in place as version `manifest.seq`.
+
+        Raises ConflictError when that number is taken, StoreError when an object that it names is not there whole.
+        """
         check_name(manifest.name, "dataset")
-        folder = self.root / "datasets" / manifest.name / "versions"
-        final = folder / f"{manifest.seq:06d}.json"
+        folder = inside(self.root, "datasets", manifest.name, "versions")
+        final = folder / version_file(manifest.seq)
         with self._temporary(".json") as temporary:
             folder.mkdir(parents=True, exist_ok=True)
             self._write(temporary, manifest.to_json())
-            try:
-                os.link(temporary, final)
-            except FileExistsError as error:
-                raise ConflictError(
-                    f"dataset {manifest.name!r}",
-                    f"version {manifest.seq} was committed by another process meanwhile",
-                    remedy="run the command again: it will start from that version",
-                ) from error
-            for place in (folder, folder.parent, folder.parent.parent, self.root):
-                _fsync_folder(place)
+            with self._locked("gc.lock", shared=True):
+                for file in manifest.files:
+                    self._check_there(file)
+                try:
+                    os.link(temporary, final)
+                except FileExistsError as error:
+                    raise conflict(manifest.name, manifest.seq) from error
+                for place in (folder, folder.parent, folder.parent.parent, self.root):
+                    _fsync_folder(place)
         return final
+
+    def _check_there(self, file: FileEntry) -> None:
+        try:
+            size = (self.root / file.path).stat().st_size
+        except FileNotFoundError:
+            size = -1
+        if size != file.bytes:
+            raise StoreError(
+                f"object {file.path}",
+                "gone" if size < 0 else f"{size} bytes",
+                f"the {file.bytes} bytes that the new version names",
+                "run the command again: it will be made again",
+            )
 
     @staticmethod
     def _write(path: Path, text: str) -> None:
@@ -187,17 +258,17 @@ class Store:
         check_name(tag, "tag")
         if tag.isascii() and tag.isdigit():
             raise ConfigError(f"tag {tag!r}", "a number, which names a version", "a name such as 'golden'")
-        folder = self.root / "datasets" / name
-        try:
-            with (folder / ".lock").open("w") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
-                tags = {**read_tags(self.root, name), tag: seq}
-                with self._temporary(".json") as temporary:
-                    self._write(temporary, json.dumps(tags, indent=1, sort_keys=True) + "\n")
-                    temporary.replace(folder / "tags.json")
-                    _fsync_folder(folder)
-        except OSError as error:
-            _explain(error, self.root)
+        if seq not in versions_of(self.root, name):
+            raise UnknownReferenceError(
+                f"{name}@{seq}", "no such version", "one of the dataset", f"see `sft log {name}`"
+            )
+        folder = inside(self.root, "datasets", name)
+        with self._locked("datasets", name, "tags.lock"):
+            tags = {**read_tags(self.root, name), tag: seq}
+            with self._temporary(".json") as temporary:
+                self._write(temporary, json.dumps(tags, indent=1, sort_keys=True) + "\n")
+                temporary.replace(folder / "tags.json")
+                _fsync_folder(folder)
 
     # stage results that a run may take up again -----------------------------------------------------------------------
 
@@ -206,7 +277,7 @@ class Store:
         facts = {**facts, "files": [file.model_dump(mode="json") for file in files]}
         with self._temporary(".json") as temporary:
             self._write(temporary, json.dumps(facts) + "\n")
-            final = self.root / "cache" / f"{key}.json"
+            final = inside(self.root, "cache", f"{key}.json")
             final.parent.mkdir(parents=True, exist_ok=True)
             temporary.replace(final)
 
@@ -216,16 +287,18 @@ class Store:
         `partly`: objects that are damaged or gone are left out, and the others given. All of them are young again
         afterwards: gc counts its grace period from here.
         """
-        path = self.root / "cache" / f"{key}.json"
         try:
-            facts = json.loads(path.read_bytes())
+            path = inside(self.root, "cache", f"{key}.json")
+            facts = json.loads(read_bytes(path, str(path)))
             files = tuple(FileEntry.model_validate(file) for file in facts.pop("files"))
             files = tuple(file for file in files if not partly or self._is_right(file))
-            for used in (*(check_object(self.root, file, self._checked) for file in files), path):
-                os.utime(used)
+            used = [*(check_object(self.root, file, self._checked) for file in files), path]
+            with self._locked("gc.lock", shared=True):
+                if not all(map(_touched, used)):
+                    return None
             for file in files:  # touching changed the times by which it is remembered as right
                 self._checked.add(file.sha256, self.root / file.path)
-        except (OSError, ValueError, KeyError, AttributeError, TypeError, StoreError):
+        except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError, StoreError):
             return None
         return files, facts
 
@@ -261,7 +334,7 @@ class Store:
         sha256: str | None = run.get("objects", {}).get(name)
         if sha256 is None:
             return None
-        path = self.root / "objects" / sha256[:2] / f"{sha256}.arrow"
+        path = inside(self.root, "objects", sha256[:2], f"{sha256}.arrow")
         if not path.is_file() or file_sha256(path) != sha256:
             found = "not what was written" if path.is_file() else "gone"
             raise CorruptObjectError(f"{name} of run {run['run_id']}, object {sha256[:12]}", found, "its bytes")
@@ -269,66 +342,117 @@ class Store:
 
     def _write_run(self, run_id: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Path:
         check_name(run_id, "run")
-        final = self.root / "runs" / f"{run_id}.json"
-        try:
-            final.parent.mkdir(parents=True, exist_ok=True)
-            with (final.parent / ".lock").open("w") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
-                known = json.loads(final.read_bytes()) if final.is_file() else {}
-                with self._temporary(".json") as temporary:
-                    self._write(temporary, json.dumps({**change(known), "run_id": run_id}, indent=1) + "\n")
-                    temporary.replace(final)
-                    _fsync_folder(final.parent)
-        except OSError as error:
-            _explain(error, self.root)
+        final = inside(self.root, "runs", f"{run_id}.json")
+        with self._locked("runs", "runs.lock"):
+            known = _read_run(final) if final.exists() else {}
+            with self._temporary(".json") as temporary:
+                self._write(temporary, json.dumps({**change(known), "run_id": run_id}, indent=1) + "\n")
+                temporary.replace(final)
+                _fsync_folder(final.parent)
         return final
 
     def runs(self) -> list[dict[str, Any]]:
         """List the registered training runs, by id."""
-        folder = self.root / "runs"
-        return [json.loads(path.read_bytes()) for path in sorted(folder.glob("*.json"))] if folder.is_dir() else []
+        names = [name for name in listed(inside(self.root, "runs")) if name.endswith(".json")]
+        return [_read_run(inside(self.root, "runs", name)) for name in names]
 
     # gc ---------------------------------------------------------------------------------------------------------------
 
     def garbage(self, grace_s: float = GRACE_S) -> Garbage:
-        """Find what nothing names and what is older than the grace period: objects, temporary files, stage results."""
+        """Find what nothing names and what is older than the grace period: objects, temporary files, stage results.
+
+        Raises StoreError where a version or a run cannot be read: what it names is not known, so nothing is garbage.
+        """
         if not self.root.is_dir():
             raise StoreError(f"store {self.root}", "no such folder", "a store", "check --store")
         limit = time.time() - grace_s
-        old = [p for sub in ("tmp", "cache") for p in (self.root / sub).glob("*") if p.stat().st_mtime < limit]
+        old = {path: size for sub in ("tmp", "cache") for path, size in _old(inside(self.root, sub), limit)}
         named = self._named(skip=set(old))
-        old += [
-            path
-            for path in (self.root / "objects").glob("??/*")
-            if path.stem not in named and path.stat().st_mtime < limit
-        ]
-        return Garbage(tuple(old), sum(p.stat().st_size for p in old), limit)
+        for folder in listed(inside(self.root, "objects")):
+            for path, size in _old(inside(self.root, "objects", folder), limit):
+                if path.stem not in named:
+                    old[path] = size
+        return Garbage(tuple(old), sum(old.values()), limit)
 
     def _named(self, skip: set[Path]) -> set[str]:
         """Collect the hashes of all objects that a version, a run or a remembered stage result names."""
         named: set[str] = set()
         for name in dataset_names(self.root):
             for seq in versions_of(self.root, name):
-                named.update(f.sha256 for f in read_manifest(manifest_path(f"{name}@{seq}", self.root)).files)
+                path = manifest_path(f"{name}@{seq}", self.root)
+                if path not in self._names:  # a manifest never changes
+                    self._names[path] = frozenset(file.sha256 for file in read_manifest(path).files)
+                named |= self._names[path]
         for run in self.runs():
-            named.update(sha256 for sha256 in (run.get("records"), *run.get("objects", {}).values()) if sha256)
-        for path in (self.root / "cache").glob("*.json"):
+            named.update(_SHA256.findall(json.dumps(run)))
+        for name in listed(inside(self.root, "cache")):
+            path = self.root / "cache" / name
             if path not in skip:
-                named.update(_SHA256.findall(path.read_text(errors="replace")))
+                with suppress(FileNotFoundError):
+                    named.update(_SHA256.findall(path.read_text(errors="replace")))
         return named
 
-    def remove(self, garbage: Garbage) -> None:
-        """Remove what `garbage` found, unless it was taken up again since."""
-        named = self._named(skip=set(garbage.paths))
-        for path in garbage.paths:
-            try:
-                taken_up = path.stem in named or path.stat().st_mtime > garbage.limit
-                if not taken_up:
-                    path.unlink(missing_ok=True)
-            except FileNotFoundError:  # another gc was faster
-                continue
-            except OSError as error:
-                _explain(error, self.root)
+    def remove(self, garbage: Garbage) -> Garbage:
+        """Remove what `garbage` found, unless it was taken up again since. Gives what was removed.
+
+        Writers wait meanwhile: none can take up an object between the look at it and its removal.
+        """
+        removed: dict[Path, int] = {}
+        with self._locked("gc.lock"):
+            named = self._named(skip=set(garbage.paths))
+            for path in garbage.paths:
+                try:
+                    found = path.lstat()
+                    if path.stem not in named and found.st_mtime < garbage.limit:
+                        path.unlink()
+                        removed[path] = found.st_size
+                except FileNotFoundError:  # another gc was faster
+                    continue
+                except OSError as error:
+                    _explain(error, self.root)
+        return Garbage(tuple(removed), sum(removed.values()), garbage.limit)
+
+
+def conflict(name: str, seq: int) -> ConflictError:
+    """Give the error of a commit whose number is taken."""
+    return ConflictError(
+        f"dataset {name!r}",
+        f"version {seq} was committed by another process meanwhile",
+        remedy="run the command again: it will start from that version",
+    )
+
+
+def _touched(path: Path) -> bool:
+    """Make a file young, so that gc counts its grace period from here; False where it is gone or not ours to touch."""
+    try:
+        os.utime(path)
+    except (FileNotFoundError, PermissionError):
+        return False
+    return True
+
+
+def _old(folder: Path, limit: float) -> list[tuple[Path, int]]:
+    """Give the files of a folder that were last touched before a time, with their sizes in bytes."""
+    found: list[tuple[Path, int]] = []
+    for name in listed(folder):
+        path = folder / name
+        with suppress(FileNotFoundError):  # it was being written, and is done
+            told = path.lstat()
+            if told.st_mtime < limit and not stat.S_ISDIR(told.st_mode):
+                found.append((path, told.st_size))
+    return found
+
+
+def _read_run(path: Path) -> dict[str, Any]:
+    """Read what is known of a run; raise StoreError where it is not what `register_run` writes."""
+    where, expected = f"run {path}", "the record of a training run"
+    try:
+        run: Any = json.loads(read_bytes(path, where))
+    except (ValueError, RecursionError) as error:
+        raise CorruptObjectError(where, f"not JSON ({error})", expected, "restore it from a backup") from error
+    if not isinstance(run, dict) or not isinstance(run.get("objects", {}), dict) or run.get("run_id") != path.stem:
+        raise CorruptObjectError(where, "not a record of that run", expected, "restore it from a backup")
+    return run
 
 
 def now() -> str:

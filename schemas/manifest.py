@@ -19,6 +19,9 @@ FEATURES: frozenset[str] = frozenset({"overlays", "shard-index", "split-ledger"}
 """The features that this code can read. A manifest that names another one is refused: it comes from a later release."""
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9](\.?[A-Za-z0-9_-])*\.?$", max_length=100)]
+"""What is safe as the name of a folder; a manifest from elsewhere may hold no other (see `schemas.reference.check_name`)."""
+Count = Annotated[int, Field(ge=0)]
 Role = Literal["text", "overlay", "annotation", "index", "model"]
 
 
@@ -31,14 +34,14 @@ class InputFile(_Part):
 
     uri: str
     sha256: Sha256
-    bytes: int
-    rows: int
+    bytes: Count
+    rows: Count
 
 
 class Source(_Part):
     """Where rows come from, and on what terms."""
 
-    name: str
+    name: Name
     format: str
     license: str | None = None
     terms: str | None = None
@@ -53,11 +56,11 @@ class FileEntry(_Part):
     """
 
     role: Role
-    stage: str
-    source: str | None = None
-    shard: int | None = None
-    rows: int
-    bytes: int
+    stage: Name
+    source: Name | None = None
+    shard: Count | None = None
+    rows: Count
+    bytes: Count
     sha256: Sha256
     statistics: dict[str, int] = {}
     made_from: str | None = None
@@ -76,7 +79,7 @@ class FileEntry(_Part):
 class StageEntry(_Part):
     """One stage as it ran: its resolved configuration, and a digest of everything that it read."""
 
-    name: str
+    name: Name
     version: int
     config: dict[str, Any]
     reads: Sha256
@@ -99,8 +102,8 @@ class Manifest(_Part):
     format: str = FORMAT
     features: tuple[str, ...] = ()
     id: str
-    name: str
-    seq: int
+    name: Name
+    seq: Count
     created: str
     message: str
     code_version: str

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import stat
 from contextlib import suppress
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import polars as pl
 
 from schemas.errors import CorruptObjectError, StoreError
 from schemas.manifest import FileEntry
+from schemas.place import inside, read_bytes
 from schemas.record import OVERLAY_SCHEMA, TEXT_SCHEMA, VERDICT_SCHEMA, check_schema
 from schemas.stages import ANNOTATION_COLUMNS
 
@@ -22,14 +24,19 @@ def file_sha256(path: Path) -> str:
 class Checked:
     """Which objects were already read whole and found right, by size, times and inode, in one append-only file.
 
-    A file whose bytes change gets another ctime, so it is read again. `sft verify --deep` does not ask here.
+    A file whose bytes change gets another ctime, so it is read again. With `afresh` nothing is believed that was
+    found before (`sft verify --deep`): each object is read again, once. A line that was torn by a crash holds for no file.
     """
 
-    def __init__(self, root: Path) -> None:
-        self._path = root / "checked.log"
-        self._known: set[str] = set()
-        with suppress(OSError, UnicodeDecodeError):
-            self._known = set(self._path.read_text().splitlines())
+    def __init__(self, root: Path, *, afresh: bool = False) -> None:
+        self._root, self._afresh = root, afresh
+        self._known: set[str] = set() if afresh else set(self._lines())
+
+    def _lines(self) -> list[str]:
+        with suppress(StoreError):  # it only spares work
+            path = inside(self._root, "checked.log")
+            return read_bytes(path, str(path)).decode(errors="replace").splitlines()
+        return []
 
     @staticmethod
     def _line(sha256: str, path: Path) -> str:
@@ -45,8 +52,11 @@ class Checked:
         if line in self._known:
             return
         self._known.add(line)
+        if self._afresh:
+            return
         with suppress(OSError):  # a read-only store is read all the same; it is only checked again next time
-            file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+            path = self._root / "checked.log"
+            file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
             try:
                 os.write(file, f"{line}\n".encode())
             finally:
@@ -58,9 +68,11 @@ def check_object(root: Path, file: FileEntry, checked: Checked | None) -> Path:
 
     With `checked`, an object that was found right before and has not been touched since is not read again.
     """
-    path = root / file.path
+    path = inside(root, *file.path.split("/"))
     where = f"object {file.path} ({file.stage} {file.role}{f' of {file.source}' if file.source else ''})"
     try:
+        if not stat.S_ISREG(path.lstat().st_mode):
+            raise CorruptObjectError(where, "not a file", "the file that was written", "restore it from a backup")
         if checked is not None and (file.sha256, path) in checked:
             return path
         found = file_sha256(path)

@@ -6,20 +6,35 @@ NAME@tag      what the tag points to      PATH.json  a manifest file
 
 import json
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from schemas.errors import ConfigError, CorruptObjectError, StoreError, UnknownReferenceError
 from schemas.manifest import FEATURES, FORMAT, Manifest, manifest_id
+from schemas.place import inside, listed, read_bytes
 from schemas.record import SCHEMA_VERSION
+from schemas.stages import STAGES
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_DIGITS = 18
+"""Digits of a version's number at most: it fits 64 bits."""
 
 
 def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdigit()
+    return text.isascii() and text.isdigit() and len(text) <= _DIGITS
+
+
+def _is_version(file: str) -> bool:
+    number, dot, kind = file.partition(".")
+    return _is_number(number) and dot + kind == ".json" and file == version_file(int(number))
+
+
+def version_file(seq: int) -> str:
+    """Give the name of the file that holds version `seq`."""
+    return f"{seq:06d}.json"
 
 
 def check_name(name: str, what: str) -> str:
@@ -35,29 +50,29 @@ def check_name(name: str, what: str) -> str:
 
 def versions_of(root: Path, name: str) -> list[int]:
     """List the version numbers of a dataset, in order; empty where there is no such dataset."""
-    folder = root / "datasets" / name / "versions"
-    if not folder.is_dir():
-        return []
-    return sorted(int(p.stem) for p in folder.glob("*.json") if _is_number(p.stem))
+    numbers = (n.removesuffix(".json") for n in listed(inside(root, "datasets", name, "versions")) if _is_version(n))
+    return sorted(map(int, numbers))
 
 
 def dataset_names(root: Path) -> list[str]:
     """List the datasets of a store."""
-    folder = root / "datasets"
-    return sorted(p.name for p in folder.iterdir() if versions_of(root, p.name)) if folder.is_dir() else []
+    return [name for name in listed(inside(root, "datasets")) if versions_of(root, name)]
 
 
 def read_tags(root: Path, name: str) -> dict[str, int]:
     """Give the tags of a dataset: tag -> version number."""
-    path = root / "datasets" / name / "tags.json"
+    path = inside(root, "datasets", name, "tags.json")
     if not path.exists():
         return {}
+    expected = "a JSON object of tag: version number"
     try:
-        tags: Any = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise StoreError(str(path), f"not JSON ({error})", "a JSON object of tag: version number") from error
-    if not isinstance(tags, dict) or not all(isinstance(n, int) for n in tags.values()):
-        raise StoreError(str(path), "not a list of tags", "a JSON object of tag: version number")
+        tags: Any = json.loads(read_bytes(path, str(path)))
+    except (ValueError, RecursionError) as error:
+        raise StoreError(str(path), f"not JSON ({error})", expected) from error
+    if not isinstance(tags, dict) or not all(type(n) is int for n in tags.values()):
+        raise StoreError(str(path), "not a list of tags", expected)
+    if odd := [tag for tag in tags if _is_number(tag) or not NAME.fullmatch(tag)]:
+        raise StoreError(str(path), f"{odd[0]!r} is not a tag: it would name a version", expected, "give it a name")
     return tags
 
 
@@ -79,40 +94,34 @@ def manifest_path(reference: str, root: Path) -> Path:
             "check --store and the name",
         )
     if not at:
-        return root / "datasets" / name / "versions" / f"{numbers[-1]:06d}.json"
-    tags = read_tags(root, name)
+        return inside(root, "datasets", name, "versions", version_file(numbers[-1]))
+    tags = {} if _is_number(version) else read_tags(root, name)
     number = int(version) if _is_number(version) else tags.get(version)
     if number not in numbers:
-        known = ", ".join(sorted(tags)) or "none"
+        known = ", ".join(sorted(tags or read_tags(root, name))) or "none"
+        found = f"version {number} is not there" if version in tags else f"no version {version!r}"
         raise UnknownReferenceError(
             reference,
-            f"no version {version!r}",
+            found,
             f"a number up to {numbers[-1]} or a tag ({known})",
             f"see `sft log {name}`",
         )
-    return root / "datasets" / name / "versions" / f"{number:06d}.json"
+    return inside(root, "datasets", name, "versions", version_file(number))
 
 
 def read_manifest(path: Path) -> Manifest:
     """Read and check a manifest: known format and features, and an id that its content gives again."""
     where = f"manifest {path}"
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise StoreError(where, error.strerror or str(error), "a readable file") from error
+    raw = read_bytes(path, where)
     try:
         manifest = Manifest.model_validate_json(raw)
     except ValidationError as error:
+        with suppress(ValidationError):  # another release's manifest may hold what this one has no field for
+            _check_release(where, _Release.model_validate_json(raw))
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "the file"
         raise CorruptObjectError(where, f"{place}: {first['msg']}", f"a manifest of format {FORMAT}") from error
-    if manifest.schema_version != SCHEMA_VERSION:
-        found = f"rows of schema version {manifest.schema_version}"
-        raise StoreError(where, found, f"schema version {SCHEMA_VERSION}", "use the release that wrote it")
-    unknown = sorted(set(manifest.features) - FEATURES)
-    if manifest.format != FORMAT or unknown:
-        found = f"format {manifest.format}" + (f" with features {', '.join(unknown)}" if unknown else "")
-        raise StoreError(where, found, f"format {FORMAT}", "it was written by a later release: upgrade sft-toolkit")
+    _check_release(where, manifest)
     if manifest_id(manifest) != manifest.id:
         raise CorruptObjectError(where, "its content does not give its id", "a manifest as it was committed")
     told = (manifest.name, f"{manifest.seq:06d}")
@@ -120,3 +129,33 @@ def read_manifest(path: Path) -> Manifest:
         found = f"it says that it is {manifest.name}@{manifest.seq}"
         raise CorruptObjectError(where, found, "a manifest where it was committed")
     return manifest
+
+
+class _Release(BaseModel):
+    """What every release's manifest says of itself, whatever else it holds."""
+
+    format: str
+    features: tuple[str, ...] = ()
+    schema_version: int
+    code_version: str = "not known"
+    stages: tuple["_Named", ...] = ()
+
+
+class _Named(BaseModel):
+    name: str
+
+
+def _check_release(where: str, said: "_Release | Manifest") -> None:
+    """Raise StoreError for a manifest of another release, which says which one and what is not known of it."""
+    release = f"written by sft-toolkit {said.code_version}"
+    if said.schema_version != SCHEMA_VERSION:
+        found = f"rows of schema version {said.schema_version}, {release}"
+        raise StoreError(where, found, f"schema version {SCHEMA_VERSION}", "use the release that wrote it")
+    unknown = {
+        "features": sorted(set(said.features) - FEATURES),
+        "stages": [stage.name for stage in said.stages if stage.name not in STAGES],
+    }
+    told = [f"{what} {', '.join(names)}" for what, names in unknown.items() if names]
+    if said.format != FORMAT or told:
+        found = f"format {said.format}" + (f" with {' and '.join(told)}" if told else "") + f", {release}"
+        raise StoreError(where, found, f"format {FORMAT}", "it is of a later release: upgrade sft-toolkit")

@@ -1,0 +1,68 @@
+"""Reviews: what became of people's decisions from one version to the other."""
+
+from collections import Counter
+from typing import Any
+
+import polars as pl
+
+from curate.diff.account import ReviewChange
+from curate.review.responses import read_ledger
+from schemas.dataset import Dataset
+
+_KINDS = ("carried", "new", "changed", "gone", "stale")
+_READS = ("id", "source", "source_row", "override", "review_status", "rating", "corrected_by", "reviewers")
+
+
+def review_changes(before: Dataset, after: Dataset) -> tuple[dict[str, int], tuple[ReviewChange, ...]]:
+    """Count decisions by what became of them, and tell all but those that were carried over.
+
+    carried: the same decision; new, changed, gone; stale: people's responses are there, but the row's text is another
+    one than they saw, so that nothing is decided about it any more.
+
+    Reads: override, review_status, rating, corrected_by, reviewers; the ledger of responses.
+    """
+    old, new = (_decisions(dataset) for dataset in (before, after))
+    responses = read_ledger(after).filter(pl.col("status") == "submitted")
+    said = set(responses["id"].to_list())
+    counts: Counter[str] = Counter()
+    told: list[ReviewChange] = []
+    for row in sorted({*old, *new}, key=lambda r: (new.get(r) or old[r])["place"]):
+        mine, other = old.get(row), new.get(row)
+        decisions = [None if one is None else one["decision"] for one in (mine, other)]
+        if mine is None:
+            kind = "new"
+        elif other is None:
+            kind = "stale" if row in said else "gone"
+        else:
+            kind = "carried" if decisions[0] == decisions[1] else "changed"
+        counts[kind] += 1
+        if kind != "carried":
+            latest = other or mine or {}
+            reviewers = tuple(latest["reviewers"] or ())
+            told.append(ReviewChange(row, latest["place"], kind, *decisions, reviewers))  # pyright: ignore[reportArgumentType] # one of _KINDS
+    told.sort(key=lambda change: _KINDS.index(change.kind))
+    return {kind: counts[kind] for kind in _KINDS}, tuple(told)
+
+
+def _decisions(dataset: Dataset) -> dict[str, dict[str, Any]]:
+    """Give what was decided, by row. A decision in a word: rejected, corrected, kept; else how the review stands."""
+    rejected, kept = pl.col("override") == "reject", pl.col("override") == "keep"
+    decided = kept | (pl.col("review_status") == "decided")
+    word = (
+        pl.when(rejected)
+        .then(pl.lit("rejected"))
+        .when(pl.col("corrected_by").is_not_null())
+        .then(pl.lit("corrected"))
+        .when(decided)
+        .then(pl.lit("kept"))
+        .otherwise("review_status")
+    )
+    found: dict[str, dict[str, Any]] = {}
+    for shard in dataset.shards:
+        if "review" not in shard.annotations:
+            continue
+        rows = shard.view(_READS).filter(pl.any_horizontal(pl.col("override", "review_status").is_not_null()))
+        place = pl.format("{}:{}", "source", "source_row")
+        for row in rows.select("id", "reviewers", place=place, decision=word).collect().iter_rows(named=True):
+            found[row["id"]] = row
+    return found

@@ -1,0 +1,393 @@
+"""A diff, and a version, as one HTML file for people: no network, light and dark, readable without its script.
+
+Everything in the file is made on this machine: charts as inline SVG, one style sheet, one small script, and a policy
+(Content-Security-Policy) that lets the page load and run nothing else. A record's text goes through `curate.report.text`.
+The same account gives the same bytes.
+"""
+
+import base64
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from curate.diff.account import Account, Drift, EditedRow
+from curate.diff.changes import WORDS
+from curate.measures import Histogram, Shares
+from curate.portrait import Portrait
+from curate.report import charts
+from curate.report.flow import flow_chart, flow_of, transition_chart
+from curate.report.text import HIDDEN_JS, folded, pieces_shown, plain, shown
+from schemas.dataset import Dataset
+from schemas.reasons import REASONS, sentence
+from schemas.stages import STAGES
+
+ROWS_A_PAGE = 100
+"""Changes that the table shows at once; the first of them are there without the script."""
+CHANGES_CHARACTERS = 6_000_000
+"""Characters of the changes that go into the file: some 50,000 rows. A browser opens the whole in a second or two."""
+EDITS_CHARACTERS = 6_000_000
+"""Characters of edited texts that go into the file, of each stage alike many."""
+MOST_CHARTS = 24
+"""Drift charts: those with the greatest statistic; the table has all."""
+MOST_ROWS = 500
+"""Rows of a table of single rows (leaks, reviews); a longer one says what is left out, and which command lists it."""
+
+_TEMPLATES = Path(__file__).parent / "templates"
+
+MEANINGS = {
+    "added": "the row was not there before",
+    "removed": "the row is no longer there",
+    "edited_upstream": "removed, and added with nearly the same text: its publisher changed it",
+    "edited": "the same row with another text",
+    "rejected": "kept before, left out now",
+    "restored": "left out before, kept now",
+    "rejudged": "left out in both, for another reason",
+    "resplit": "kept in both, in another split",
+    "rescored": "kept in both, with another quality, score or weight",
+}
+"""The words of a diff, as a legend."""
+
+MEASURES = {
+    "tokens": "Tokens",
+    "turns": "Turns",
+    "response_words": "Words in answers",
+    "answer_words": "Words in answers",
+    "quality": "Quality",
+    "score": "Score",
+    "language": "Language",
+    "task": "Task",
+}
+
+
+def measure_name(measure: str) -> str:
+    """Name a measure as a heading."""
+    return MEASURES.get(measure, measure.replace("_", " ").capitalize())
+
+
+def change(before: float, after: float) -> str:
+    """Write a difference of counts: "+120 (+1.0%)", "no change"."""
+    gap = after - before
+    if not gap:
+        return "no change"
+    part = f" ({gap / before:+.1%})" if before else ""
+    return f"{gap:+,}{part}".replace("-", "−")
+
+
+def quoted(value: Any) -> str:
+    """Write a setting as JSON; nothing where it is not there."""
+    return "—" if value is None else json.dumps(value, ensure_ascii=False, default=str)
+
+
+@cache
+def _environment() -> Environment:
+    made = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {
+        "shown": shown,
+        "plain": plain,
+        "folded": folded,
+        "pieces": pieces_shown,
+        "number": lambda value: f"{value:,}",
+        "percent": lambda part: f"{part:.1%}",
+        "quoted": quoted,
+        "measure": measure_name,
+    }
+    made.globals |= {"change": change, "known": REASONS, "sentence": sentence, "middle": charts.middle}
+    return made
+
+
+def _whole(template: str, values: Mapping[str, Any]) -> str:
+    """Fill a template with its style sheet and script, and with the hashes that allow them."""
+    style, script = (Markup((_TEMPLATES / name).read_text("utf-8")) for name in ("page.css", "page.js"))  # noqa: S704 - our own files
+    policy = (
+        f"default-src 'none'; style-src 'sha256-{_hash(style)}'; script-src 'sha256-{_hash(script)}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    filled = _environment().get_template(template).render(style=style, script=script, policy=policy, **values)
+    return filled.encode("utf-8", "replace").decode("utf-8")
+
+
+def _hash(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def data_block(value: Any) -> Markup:
+    """Write JSON so that it can stand inside a `script` element: ASCII alone, and no angle bracket."""
+    text = json.dumps(value, ensure_ascii=True, separators=(",", ":"))
+    return Markup(text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"))  # noqa: S704 - made safe here
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A value that a list can be filtered by, and how many of its entries have it."""
+
+    value: str
+    count: int
+
+
+@dataclass(frozen=True)
+class Maker:
+    """What made edits: the name of a rule, of an edit or of a reviewer, what it does, how many rows."""
+
+    name: str
+    meaning: str
+    rows: int
+
+
+@dataclass(frozen=True)
+class EditGroup:
+    """The edited rows of one stage, and what made them."""
+
+    stage: str
+    rows: tuple[EditedRow, ...]
+    makers: tuple[Maker, ...]
+
+
+def _choices(values: Iterable[str]) -> tuple[Choice, ...]:
+    return tuple(Choice(value, count) for value, count in sorted(Counter(values).items()))
+
+
+def _stage_order(stage: str) -> tuple[int, str]:
+    return (STAGES.index(stage) if stage in STAGES else len(STAGES), stage)
+
+
+def edit_groups(edits: Sequence[EditedRow]) -> tuple[EditGroup, ...]:
+    """Group edited rows by stage, as many as fit into `EDITS_CHARACTERS`, of each stage alike many."""
+    by_stage: dict[str, list[EditedRow]] = {}
+    for row in edits:
+        by_stage.setdefault(row.stage, []).append(row)
+    turns = sorted(((place, _stage_order(stage), row) for stage, rows in by_stage.items() for place, row in enumerate(rows)), key=lambda t: t[:2])
+    chosen: dict[str, list[EditedRow]] = {}
+    room = EDITS_CHARACTERS
+    for _, _, row in turns:
+        room -= 500 + sum(len(text) for changed in row.texts for _, text in changed.pieces)
+        if room < 0:
+            break
+        chosen.setdefault(row.stage, []).append(row)
+    return tuple(
+        EditGroup(stage, tuple(rows), _makers(rows))
+        for stage, rows in sorted(chosen.items(), key=lambda pair: _stage_order(pair[0]))
+    )
+
+
+def _makers(rows: Sequence[EditedRow]) -> tuple[Maker, ...]:
+    counts = Counter(name for row in rows for name in row.by)
+    return tuple(Maker(name, REASONS.get(name, ""), n) for name, n in sorted(counts.items(), key=lambda p: (-p[1], p[0])))
+
+
+CHANGE_COLUMNS = ("word", "place", "id", "source", "before", "after", "stage", "why", "detail")
+
+
+def change_row(row: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Give a change as the table shows it, in the order of `CHANGE_COLUMNS`, and who or what made it."""
+    word, before, after, detail = row["word"], row["before"] or "", row["after"] or "", row["detail"] or ""
+    fields = ", ".join(row["fields"] or ())
+    if word == "edited":
+        before, after, detail = "", "", detail or fields
+    elif word == "edited_upstream":
+        before, after = (row["id"] or "")[:12], (row["match"] or "")[:12]
+        detail = f"similarity {row['confidence']:.2f}" if row["confidence"] is not None else detail
+    elif word in ("rejected", "restored"):
+        before, after = before or "kept", after or "kept"
+    elif word == "rescored":
+        detail = detail or fields
+    keys = ", ".join(row["keys"] or ())
+    why = (row["cause"] or "") + (f" ({keys})" if keys else "")
+    cells = word, row["place"] or row["source"], row["id"], row["source"], before, after, row["stage"] or "", why, detail
+    return cells, tuple(row["by"] or ())
+
+
+@dataclass(frozen=True)
+class Changes:
+    """The changes as the page holds them: the first rows, all that fit as data, and what can be filtered by."""
+
+    total: int
+    held: int
+    first: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]
+    data: Markup
+    words: tuple[Choice, ...]
+    stages: tuple[Choice, ...]
+    makers: tuple[Choice, ...]
+    sources: tuple[Choice, ...]
+
+
+def changes_of(account: Account) -> Changes:
+    """Pack the changes: a list of texts, each there once, and rows that name them by number."""
+    texts: dict[str, int] = {}
+    packed: list[list[Any]] = []
+    first: list[tuple[tuple[str, ...], tuple[str, ...]]] = []
+    counts: dict[str, Counter[str]] = {name: Counter() for name in ("word", "stage", "by", "source")}
+    room = CHANGES_CHARACTERS
+    frame = account.diff.changes
+    for row in frame.iter_rows(named=True):
+        cells, makers = change_row(row)
+        fresh = [text for text in (*cells, *makers) if text not in texts]
+        room -= 60 + sum(len(text) + 3 for text in fresh)
+        if room < 0:
+            break
+        for text in fresh:
+            texts.setdefault(text, len(texts))
+        packed.append([*(texts[cell] for cell in cells), [texts[maker] for maker in makers]])
+        if len(first) < ROWS_A_PAGE:
+            first.append((cells, makers))
+        counts["word"][cells[0]] += 1
+        counts["source"][cells[3]] += 1
+        counts["stage"][cells[6]] += 1
+        counts["by"].update(makers)
+    data = data_block({"texts": list(texts), "rows": packed, "page": ROWS_A_PAGE, "hidden": HIDDEN_JS})
+    words = tuple(Choice(word, counts["word"][word]) for word in (*WORDS, *MEANINGS) if counts["word"][word])
+    stages = tuple(Choice(s, counts["stage"][s]) for s in sorted(counts["stage"], key=_stage_order) if s)
+    makers, sources = (
+        tuple(Choice(value, n) for value, n in sorted(counts[name].items()) if value) for name in ("by", "source")
+    )
+    return Changes(
+        frame.height, len(packed), tuple(first), data, tuple(dict.fromkeys(words)), stages, makers, sources
+    )
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A chart with what stands below it."""
+
+    title: str
+    chart: Markup
+    notes: tuple[str, ...]
+
+
+def _drift_panel(drift: Drift, name: str) -> Panel:
+    title = f"{measure_name(drift.measure)}, {drift.source}"
+    test = f"{drift.test} {drift.statistic:.3f}" + (f", p {_probability(drift.p)}" if drift.p is not None else "")
+    return Panel(title, _overlay(drift, name, title), (test,))
+
+
+def _overlay(drift: Drift, name: str, title: str) -> Markup:
+    before, after = drift.before, drift.after
+    if isinstance(before, Histogram) and isinstance(after, Histogram):
+        return charts.histogram(name, title, after, before)
+    if isinstance(before, Shares) and isinstance(after, Shares):
+        return charts.shares(name, title, after, before)
+    raise TypeError(f"{drift.measure}: a histogram cannot be compared with shares")
+
+
+def _probability(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _measured(of: Histogram | Shares, name: str, title: str) -> Panel:
+    if isinstance(of, Shares):
+        return Panel(title, charts.shares(name, title, of), _unknown(of.unknown))
+    return Panel(title, charts.histogram(name, title, of), (charts.middle(of), *_unknown(of.unknown)))
+
+
+def _unknown(rows: int) -> tuple[str, ...]:
+    return (f"{rows:,} rows have none",) if rows else ()
+
+
+def diff_page(account: Account) -> str:
+    """Write the page of a diff. Everything that the file leaves out, for its size, is stated with the command that lists it."""
+    before, after = account.before, account.after
+    drift = sorted(account.drift, key=lambda d: (-d.statistic, d.source, d.measure))
+    flows = tuple(flow_of(dataset) for dataset in (account.diff.before, account.diff.after))
+    groups = edit_groups(account.edits)
+    held = [row for group in groups for row in group.rows]
+    values: dict[str, Any] = {
+        "account": account,
+        "title": f"{before.name}@{before.seq} → {after.name}@{after.seq}",
+        "meanings": MEANINGS,
+        "command": f"sft diff {before.name}@{before.seq} {after.name}@{after.seq}",
+        "flows": tuple(zip(("before", "after"), flows, strict=True)),
+        "flow_charts": tuple(
+            flow_chart(flow, f"flow-{when}", f"Rows of {side.name}@{side.seq} through the stages")
+            for when, flow, side in zip(("before", "after"), flows, (before, after), strict=True)
+        ),
+        "stages": _stage_pairs(account),
+        "fates": transition_chart(account.transitions, "fates", "Rows whose fate changed"),
+        "mix_sources": _mix(account, "sources"),
+        "mix_licences": _mix(account, "licences"),
+        "drift": drift,
+        "panels": tuple(_drift_panel(d, f"drift-{n}") for n, d in enumerate(drift[:MOST_CHARTS]) if d.statistic > 0),
+        "groups": groups,
+        "edits_held": len(held),
+        "edit_words": _choices(row.word for row in held),
+        "edit_stages": _choices(row.stage for row in held),
+        "edit_makers": _choices(name for row in held for name in row.by),
+        "edit_sources": _choices(row.source for row in held),
+        "splits": tuple(sorted({split for pair in account.moves for split in pair}, key=_split_order)),
+        "most_rows": MOST_ROWS,
+        "changes": changes_of(account),
+    }
+    return _whole("diff.html", values)
+
+
+def _split_order(split: str) -> tuple[int, str]:
+    places = {"train": 0, "val": 1, "test": 2}
+    return places.get(split, len(places)), split
+
+
+def _stage_pairs(account: Account) -> list[tuple[str, Any, Any]]:
+    """Pair the counts of each stage before and after; None where a stage did not run."""
+    sides = [{count.stage: count for count in side.stages} for side in (account.before, account.after)]
+    return [(s, sides[0].get(s), sides[1].get(s)) for s in sorted({*sides[0], *sides[1]}, key=_stage_order)]
+
+
+def _mix(account: Account, what: str) -> Markup | None:
+    parts = account.sources if what == "sources" else account.licences
+    if not any(part.tokens_before or part.tokens_after for part in parts):
+        return None
+    bars = {
+        "before": {part.name: part.tokens_before for part in parts},
+        "after": {part.name: part.tokens_after for part in parts},
+    }
+    title = "Share of tokens by source" if what == "sources" else "Share of tokens by class of licence"
+    return charts.mix(f"mix-{what}", title, {bar: amounts for bar, amounts in bars.items() if any(amounts.values())})
+
+
+def version_page(portrait: Portrait, dataset: Dataset) -> str:
+    """Write the page of a version: a data card that people look at."""
+    summary = portrait.summary
+    flow = flow_of(dataset)
+    measures = {
+        source: tuple(
+            _measured(of, f"measure-{number}-{place}", measure_name(measure))
+            for place, (measure, of) in enumerate(own.items())
+        )
+        for number, (source, own) in enumerate(portrait.measures.items())
+    }
+    sources = {source.name: source.tokens for source in portrait.sources}
+    values: dict[str, Any] = {
+        "portrait": portrait,
+        "summary": summary,
+        "manifest": dataset.manifest,
+        "ref": f"{summary.name}@{summary.seq}",
+        "title": f"{summary.name}@{summary.seq}",
+        "flow": flow,
+        "flow_chart": flow_chart(flow, "flow", f"Rows of {summary.name}@{summary.seq} through the stages"),
+        "mix": charts.mix("mix", "Share of tokens by source", {"": sources}) if any(sources.values()) else None,
+        "overall": measures.get("all", ()),
+        "by_source": {source: panels for source, panels in measures.items() if source != "all"},
+        "tasks": _tasks(portrait),
+        "kept_samples": portrait.samples.get("kept", ()),
+        "rejected_samples": {why: rows for why, rows in portrait.samples.items() if why != "kept" and rows},
+    }
+    return _whole("version.html", values)
+
+
+def _tasks(portrait: Portrait) -> Markup | None:
+    covered = portrait.coverage
+    if covered is None:
+        return None
+    rows = {task.task: task.rows for task in covered.tasks if task.rows}
+    return charts.shares("tasks", "Tasks of the kept rows", Shares(rows, covered.rows, covered.not_measured))

@@ -1,0 +1,313 @@
+"""A bucket: the few operations that a store needs of object storage, and its failures as one line each.
+
+A thin layer over obstore, which is imported when the first bucket is opened. Keys are relative to the URL's own prefix.
+Credentials come from where the provider's tools find them: never from the URL, never shown.
+"""
+
+import configparser
+import hashlib
+import os
+import re
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from schemas.errors import ConfigError, StoreError
+
+if TYPE_CHECKING:
+    from obstore import UpdateVersion
+    from obstore.store import ClientConfig, ObjectStore, RetryConfig
+
+SCHEMES = ("s3", "gs", "az")
+"""Amazon S3 and what speaks like it, Google Cloud Storage, Azure Blob Storage."""
+
+PART_BYTES = 8 << 20
+"""An object larger than this is uploaded in parts of this size: at READ_S a part, a line of 140 KB/s is fast enough."""
+
+CONNECT_S, READ_S, WHOLE_S = 5, 60, 3600
+"""Seconds to wait for a connection, for the next bytes, and for one whole request."""
+
+RETRIES, RETRY_S = 3, 20
+"""A request that fails for a passing reason is repeated so often, and no longer than so many seconds."""
+
+PAGE = 1000
+"""Keys in one listing page and in one deletion: the most that S3 allows."""
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One object of a bucket: key relative to the prefix, size in bytes, time in seconds since the epoch."""
+
+    key: str
+    size: int
+    modified: float
+
+
+@dataclass(frozen=True)
+class Held:
+    """The bytes of a small object, and which version of it they are."""
+
+    body: bytes
+    version: "UpdateVersion"
+
+
+def is_url(text: str) -> bool:
+    """Whether a store is named by a URL; all else is a folder."""
+    return "://" in text
+
+
+def endpoint_of(url: str, environment: Mapping[str, str] = os.environ) -> str | None:
+    """Give the address of the server, where the environment names one; only S3 has such a variable."""
+    if urlsplit(url).scheme != "s3":
+        return None
+    names = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
+    return next((environment[name].rstrip("/") for name in names if environment.get(name)), None)
+
+
+def check_url(url: str) -> str:
+    """Return the one way of writing a store's URL; raise ConfigError where it is none."""
+    where, expected = f"store {url.partition('?')[0]}", "s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX"
+    split = urlsplit(url)
+    if "@" in split.netloc or split.query or split.fragment:  # do not print it: it may hold a secret
+        found = "a URL with more than a place in it"
+        remedy = "put credentials where the provider's tools look for them (docs/remote.md)"
+        raise ConfigError(f"store {split.scheme}://…", found, expected, remedy)
+    if split.scheme not in SCHEMES or not split.netloc or split.netloc != split.hostname:
+        raise ConfigError(where, "not a place for a store", expected)
+    parts = [part for part in split.path.split("/") if part]
+    if any(not re.fullmatch(r"[A-Za-z0-9._=-]+", part) or part.strip(".") == "" for part in parts):
+        raise ConfigError(where, "a prefix with other characters", "letters, digits, '.', '_', '=' and '-' between '/'")
+    return "/".join([f"{split.scheme}://{split.netloc}", *parts])
+
+
+class Bucket:
+    """Object storage below one URL. Every method raises StoreError where the storage fails or refuses."""
+
+    def __init__(self, url: str, store: "ObjectStore") -> None:
+        self.url, self._store = url, store
+
+    def list(self, prefix: str) -> list[Listed]:
+        """List all objects below a prefix (a folder, without the last '/'), by key."""
+        import obstore  # noqa: PLC0415 # an extra, and only for stores in object storage; here and below
+
+        with self._told():
+            found = [meta for page in obstore.list(self._store, prefix, chunk_size=PAGE) for meta in page]
+        listed = (Listed(meta["path"], meta["size"], meta["last_modified"].timestamp()) for meta in found)
+        return sorted(listed, key=lambda one: one.key)
+
+    def folders(self, prefix: str) -> list[str]:
+        """List the names of the folders directly below a prefix."""
+        import obstore  # noqa: PLC0415 # as above
+
+        with self._told():
+            found = obstore.list_with_delimiter(self._store, prefix)["common_prefixes"]
+        return sorted(name.rstrip("/").rpartition("/")[2] for name in found)
+
+    def head(self, key: str) -> Listed | None:
+        """Give size and time of an object; None where there is none."""
+        import obstore  # noqa: PLC0415 # as above
+
+        with self._told():
+            try:
+                meta = obstore.head(self._store, key)
+            except FileNotFoundError as error:
+                return self._nothing(error)
+        return Listed(key, meta["size"], meta["last_modified"].timestamp())
+
+    def get(self, key: str) -> Held | None:
+        """Give the bytes of a small object; None where there is none."""
+        import obstore  # noqa: PLC0415 # as above
+
+        with self._told():
+            try:
+                found = obstore.get(self._store, key)
+                meta = found.meta
+                return Held(bytes(found.bytes()), {"e_tag": meta["e_tag"], "version": meta["version"]})
+            except FileNotFoundError as error:
+                return self._nothing(error)
+
+    def download(self, key: str, to: Path) -> str | None:
+        """Write an object to a file, durably; give the sha256 of what came, None where there is none.
+
+        Raises OSError where the file cannot be written.
+        """
+        import obstore  # noqa: PLC0415 # as above
+
+        seen = hashlib.sha256()
+        with self._told():
+            try:
+                chunks = iter(obstore.get(self._store, key).stream(min_chunk_size=1 << 20))
+            except FileNotFoundError as error:
+                return self._nothing(error)
+        with to.open("wb") as file:
+            while True:
+                with self._told():
+                    chunk = next(chunks, b"")
+                if not chunk:
+                    break
+                seen.update(chunk)
+                file.write(chunk)
+            file.flush()
+            os.fsync(file.fileno())
+        return seen.hexdigest()
+
+    def put(self, key: str, content: Path) -> None:
+        """Upload a file; what was there under that key is replaced, whole or not at all."""
+        import obstore  # noqa: PLC0415 # as above
+
+        with self._told():
+            self._found(obstore.put, self._store, key, content, chunk_size=PART_BYTES)
+
+    def put_if(self, key: str, content: bytes, before: "UpdateVersion | None") -> bool:
+        """Put a small object in place of a version of it, or (None) only where there is none.
+
+        Gives False where another one came first, which may be this very call: an answer can get lost on its way.
+        """
+        import obstore  # noqa: PLC0415 # as above
+        from obstore.exceptions import AlreadyExistsError, PreconditionError  # noqa: PLC0415 # as above
+
+        with self._told():
+            try:
+                self._found(obstore.put, self._store, key, content, mode=before or "create", use_multipart=False)
+            except (AlreadyExistsError, PreconditionError):
+                return False
+        return True
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Delete objects; those that are gone already are none the worse."""
+        import obstore  # noqa: PLC0415 # as above
+
+        with self._told():
+            for key_or_page in _pages(list(keys)):
+                try:
+                    obstore.delete(self._store, key_or_page)
+                except FileNotFoundError:  # as some storages say
+                    continue
+
+    def _found(self, call: Any, *args: Any, **options: Any) -> None:
+        """Put something: "not found" can only mean the bucket."""
+        try:
+            call(*args, **options)
+        except FileNotFoundError as error:
+            raise self._no_bucket() from error
+
+    def _nothing(self, error: FileNotFoundError) -> None:
+        if "NoSuchBucket" in str(error):
+            raise self._no_bucket() from error
+
+    def _no_bucket(self) -> StoreError:
+        return StoreError(f"store {self.url}", "no such bucket", "a bucket that is there", "make it, or check the name")
+
+    @contextmanager
+    def _told(self) -> Generator[None]:
+        """Turn what obstore raises into one line."""
+        from obstore.exceptions import BaseError  # noqa: PLC0415 # as above
+
+        try:
+            yield
+        except (BaseError, NotImplementedError) as error:
+            found, remedy = _explained(error)
+            raise StoreError(f"store {self.url}", found, "object storage that does what it is asked", remedy) from error
+
+
+def _pages(keys: list[str]) -> Iterable[list[str]]:
+    return (keys[start : start + PAGE] for start in range(0, len(keys), PAGE))
+
+
+def _explained(error: Exception) -> tuple[str, str]:
+    """Say what a failure of object storage means for a person: (what was found, what to do).
+
+    obstore's types tell few cases apart; the rest stands in its text, of which no query is shown: it may be signed.
+    """
+    text = str(error)
+    login = "check the credentials, and what they may do with this bucket (docs/remote.md)"
+    answered = re.search(r"status code: (\d{3})[^:\n]*", text)
+    code = re.search(r"<Code>(\w+)</Code>", text)
+    named = f" ({code[1]})" if code else ""
+    if "169.254." in text or "metadata.google" in text or "Account must be specified" in text:
+        return "no credentials found", "set them in the environment or the provider's own files (docs/remote.md)"
+    if "NoSuchBucket" in text:
+        return "no such bucket", "make it, or check the name"
+    if type(error).__name__ in ("PermissionDeniedError", "UnauthenticatedError"):
+        return f"access denied{named}", login
+    if isinstance(error, NotImplementedError) or type(error).__name__ == "NotSupportedError" or "NotImplemented" in text:
+        return "this storage has no conditional put", "versions are only safe where there is one: choose another storage"
+    if "TimedOut" in text or "timed out" in text:
+        return f"no answer within {READ_S} s", "try again; nothing was committed"
+    if answered:
+        return f"the server answered {answered[1]}{named}", "try again later; nothing was committed"
+    if "kind: Connect" in text or "error sending request" in text or "dns error" in text:
+        return "the server cannot be reached", "check the network and AWS_ENDPOINT_URL; nothing was committed"
+    return re.sub(r"\?\S*", "", text.partition("\n")[0])[:200], "see docs/remote.md"
+
+
+def open_bucket(url: str, endpoint: str | None) -> Bucket:
+    """Open the place that a URL names. `endpoint`: the server to ask (None: the provider's own).
+
+    Raises ConfigError where the extra is not installed or the place cannot be.
+    """
+    if find_spec("obstore") is None:
+        found = "a store in object storage, and obstore is not installed"
+        raise ConfigError(f"store {url}", found, "the remote extra", "pip install 'sft-toolkit[remote]'")
+    from obstore.exceptions import BaseError  # noqa: PLC0415 # as above
+    from obstore.store import from_url  # noqa: PLC0415 # as above
+
+    client: ClientConfig = {
+        "connect_timeout": timedelta(seconds=CONNECT_S),
+        "read_timeout": timedelta(seconds=READ_S),
+        "timeout": timedelta(seconds=WHOLE_S),
+    }
+    if endpoint is not None and endpoint.startswith("http://"):  # somebody named it so; keys sign, they do not travel
+        client["allow_http"] = True
+    retry: RetryConfig = {
+        "max_retries": RETRIES,
+        "retry_timeout": timedelta(seconds=RETRY_S),
+        "backoff": {
+            "init_backoff": timedelta(milliseconds=100),
+            "max_backoff": timedelta(seconds=2),
+            "base": 2,
+        },
+    }
+    settings: Any = aws_profile() if url.startswith("s3://") else {}
+    if endpoint is not None:
+        settings["endpoint"] = endpoint
+    try:
+        return Bucket(url, from_url(url, config=settings or None, client_options=client, retry_config=retry))
+    except (BaseError, ValueError) as error:
+        found, remedy = _explained(error)
+        raise ConfigError(f"store {url}", found, "a place that can be opened", remedy) from error
+
+
+def aws_profile(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Read keys and region from the files of Amazon's own tools, where the environment does not give them.
+
+    obstore reads the environment and asks the machine's role; it does not read these files. A profile that asks for a
+    role or a single sign-on is not followed.
+    """
+    profile = environment.get("AWS_PROFILE", "default")
+    home = Path.home() / ".aws"
+    found: dict[str, str] = {}
+    if not any(environment.get(name) for name in ("AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE")):
+        keys = _section(Path(environment.get("AWS_SHARED_CREDENTIALS_FILE") or home / "credentials"), profile)
+        names = {"aws_access_key_id": "access_key_id", "aws_secret_access_key": "secret_access_key"}
+        names["aws_session_token"] = "session_token"
+        found.update({ours: keys[theirs] for theirs, ours in names.items() if theirs in keys})
+    if not (environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION")):
+        section = profile if profile == "default" else f"profile {profile}"
+        region = _section(Path(environment.get("AWS_CONFIG_FILE") or home / "config"), section).get("region")
+        found.update({"region": region} if region else {})
+    return found
+
+
+def _section(file: Path, name: str) -> dict[str, str]:
+    parser = configparser.ConfigParser(interpolation=None, strict=False)
+    try:
+        parser.read(file, encoding="utf-8")
+    except (configparser.Error, UnicodeDecodeError) as error:  # do not print its lines: they hold secrets
+        raise ConfigError(f"credentials {file}", "not a file of profiles", "lines such as `name = value`") from error
+    return dict(parser[name]) if parser.has_section(name) else {}
