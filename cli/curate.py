@@ -9,6 +9,8 @@ import typer
 
 from cli.clusters import guarded, show_preview
 from cli.funnel import by_source, funnel, reasons
+from cli.licence import EXAMPLE as LICENCE
+from cli.licence import licence
 from cli.options import (
     DEFAULT_STORE,
     C,
@@ -22,6 +24,8 @@ from cli.options import (
     read_settings,
 )
 from cli.render import next_commands, number, out, print_json, progress, say
+from cli.restore import EXAMPLE as RESTORE
+from cli.restore import restore
 from cli.review import app as review
 from schemas.config import (
     Config,
@@ -106,6 +110,10 @@ def ingest(
     reasons(found.rejected)
     tell(commit)
     next_commands(f"sft curate run recipes/default.toml --name {name}", store=store)
+
+
+app.command(short_help="State a source's licence or terms anew.", epilog=f"Example: {LICENCE}")(licence)
+app.command(short_help="Keep rows after all, by name.", epilog=f"Example: {RESTORE}")(restore)
 
 
 def _stage_command(name: str, model: type[Config], line: str, example: str) -> Callable[[Callable[..., None]], None]:

@@ -1,4 +1,4 @@
-"""`sft show`, `log`, `why`, `diff`: look at versions, change nothing."""
+"""`sft show`, `log`, `why`: look at versions, change nothing."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from curate.lineage import Event
 
 app = typer.Typer(rich_markup_mode=None)
-SHOWN_CHANGES = 20
-"""Changes that `sft diff` prints of each word; `--json` and `--all` have all of them."""
 
 
 @app.command(epilog="Example: sft show mix@3")
@@ -170,53 +168,3 @@ def _shown(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.3f}".rstrip("0").rstrip(".")
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-@app.command(epilog="Example: sft diff mix@1 mix")
-def diff(
-    before: Annotated[str, typer.Argument(metavar="A", help="The earlier version.")],
-    after: Annotated[str, typer.Argument(metavar="B", help="The later version.")],
-    show_all: Annotated[
-        bool, typer.Option("--all", help=f"Print every change, not the first {SHOWN_CHANGES} of each kind.")
-    ] = False,
-    store: StoreOption = DEFAULT_STORE,
-    json: JsonOption = False,
-) -> None:
-    """Say what changed between two versions: rows added, removed, edited, rejected, restored, re-split, rescored."""
-    from curate.diff.changes import WORDS, compare
-    from curate.diff.upstream import pair_upstream
-    from schemas.dataset import open_dataset
-
-    found = pair_upstream(compare(open_dataset(before, store), open_dataset(after, store)))
-    if json:
-        print_json(found.to_json())
-        return
-    a, b = found.before.manifest, found.after.manifest
-    out(f"{a.name}@{a.seq} ({a.semver}) -> {b.name}@{b.seq} ({b.semver})", style="bold")
-    if a.name != b.name:
-        say("these are versions of two different datasets; rows are the same where source and key are")
-    if not found.changes.height:
-        out("no row differs" + ("" if a.id == b.id else "; configuration or annotations do"))
-        return
-    out(f"{found.bump} change; a trainer {'sees' if found.trainer_sees_it else 'does not see'} it")
-    table("Changes", ["what", "#rows"], [(w, number(n)) for w, n in found.counts.items() if n])
-    for word in WORDS:
-        rows = found.changes.filter(found.changes["word"] == word)
-        if rows.height:
-            shown = rows if show_all else rows.head(SHOWN_CHANGES)
-            cells = [(r["id"][:12], r["source"], *_change(word, r)) for r in shown.iter_rows(named=True)]
-            more = f", the first {shown.height} of {number(rows.height)}" if shown.height < rows.height else ""
-            table(f"{word}{more}", ["id", "source", "before", "after", "detail"], cells)
-
-
-def _change(word: str, row: dict[str, Any]) -> tuple[str, str, str]:
-    before, after = row["before"] or "", row["after"] or ""
-    if word == "edited":
-        before, after = before[:12], after[:12]
-    elif word in ("added", "removed", "rejected", "restored"):
-        before = before or ("" if word == "added" else "kept")
-        after = after or ("" if word == "removed" else "kept")
-    elif word == "edited_upstream":
-        before, after = row["id"][:12], row["match"][:12]
-        return before, after, f"similarity {row['confidence']:.2f}"
-    return before, after, row["detail"] or ""

@@ -21,11 +21,12 @@ COMMANDS = {
     "show": ("cli.inspection", "Show a version: rows through the stages, reasons, sources, splits."),
     "log": ("cli.inspection", "List the versions of a dataset, latest first."),
     "why": ("cli.inspection", "Tell a row's life: origin, edits, verdicts, runs that trained on it."),
-    "diff": ("cli.inspection", "Say what changed between two versions."),
+    "diff": ("cli.diff", "Say what changed between two versions."),
     "verify": ("cli.storing", "Check that a version is whole and its numbers are true."),
     "tag": ("cli.storing", "Give a version a name that stays."),
     "gc": ("cli.storing", "Remove objects that nothing names."),
     "export": ("cli.storing", "Write the kept rows of a version as files."),
+    "push-to-hub": ("cli.publishing", "Push a version to the Hugging Face hub, with a card."),
     "train": ("cli.train", "Fine-tune a model on the kept rows of a version."),
 }
 """Each command, the module that holds its Typer app, and its line in the overview."""

@@ -5,8 +5,10 @@ were typed reach the command, so that a file (`--config`) can stand between the 
 """
 
 import inspect
+import sys
 import tomllib
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
@@ -18,8 +20,27 @@ from pydantic.fields import FieldInfo
 from schemas.config import Config
 from schemas.errors import ConfigError
 
+
+def _store_folder(text: str | Path) -> Path:
+    """Give the folder of a store; a URL leads to its mirror on this machine."""
+    from schemas.remote import folder_of, remote_of
+
+    folder = folder_of(text)
+    if remote := remote_of(folder):
+        remote.said = partial(print, file=sys.stderr)
+    return folder
+
+
 StoreOption = Annotated[
-    Path, typer.Option("--store", envvar="SFT_STORE", help="Folder of the store; made on first use.", show_default=True)
+    Path,
+    typer.Option(
+        "--store",
+        envvar="SFT_STORE",
+        parser=_store_folder,
+        metavar="DIR|URL",
+        help="Folder of the store, made on first use; or object storage: s3://, gs:// or az://, BUCKET/PREFIX.",
+        show_default=True,
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
 MessageOption = Annotated[str | None, typer.Option("--message", "-m", help="A line for the version's log.")]

@@ -64,10 +64,13 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> 
 
 def next_commands(*commands: str, store: Path) -> None:
     """Name the commands that a person would want next; they carry --store where the store is not the usual one."""
-    usual = store == DEFAULT_STORE or os.environ.get("SFT_STORE") == str(store)
+    from schemas.remote import shown
+
+    named = shown(store)
+    usual = store == DEFAULT_STORE or os.environ.get("SFT_STORE") in (named, str(store))
     out("Next:")
     for command in commands:
-        out(f"  {command}" + ("" if usual else f" --store {store}"))
+        out(f"  {command}" + ("" if usual else f" --store {named}"))
 
 
 @contextmanager

@@ -1,17 +1,16 @@
 """Export: the rows of a version as files that other programs read, one for each split.
 
 `jsonl` and `parquet` hold the records in full. `dpo` holds preference pairs (see curate/preferences.py), none, one or
-several of a row. The others are the formats that ingest reads: a row goes back to the shape it came in, unknown fields
-included, and a row that a format has no place for is named in `skipped.jsonl`.
+several of a row. `hf` is a dataset for the hub (see curate/publish/). The others are the formats that ingest reads: a
+row goes back to the shape it came in, unknown fields included, and a row that a format has no place for is named in
+`skipped.jsonl`.
 Everything is written beside the target first and renamed at the end, so that the target is never half written.
 """
 
 import json
-import os
-import shutil
 from collections import Counter
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
@@ -19,9 +18,11 @@ from typing import Any, get_args
 import polars as pl
 import pyarrow.parquet as pq
 
+from curate.folder import new_folder
 from curate.ingest.formats import FORMATS
 from curate.ingest.row import RowError
 from curate.store import Store
+from schemas.about import About
 from schemas.config import ExportFormat
 from schemas.dataset import Dataset, Shard
 from schemas.errors import ConfigError
@@ -36,11 +37,15 @@ _SKIPPED = "skipped.jsonl"
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written: the files, the rows in them, and the kept rows that the format has no place for, by reason."""
+    """What was written: the files, the rows in them, and the kept rows that the format has no place for, by reason.
+
+    `notices`: what people should know of a published version, such as what nobody stated.
+    """
 
     files: tuple[Path, ...]
     rows: int
     skipped: dict[str, int] = field(default_factory=dict[str, int])
+    notices: tuple[str, ...] = ()
 
 
 def export(
@@ -50,12 +55,13 @@ def export(
     *,
     splits: tuple[str, ...] | None = None,
     include_rejected: bool = False,
+    about: About | None = None,
 ) -> Exported:
     """Write the kept rows of a version into the folder `to`: train.jsonl and so on, or all.jsonl before a split.
 
     `splits` names those that are wanted (None: all). With `include_rejected` the rejected rows go to a file of their
-    own, rejected.jsonl or .parquet, with their reason. Raises ConfigError for a folder that is in use, an unknown
-    format or split, and a folder that cannot be written.
+    own, rejected.jsonl or .parquet, with their reason. `about`: what its publisher says of it (hf). Raises ConfigError
+    for a folder that is in use, an unknown format or split, and a folder that cannot be written.
     """
     if format not in get_args(ExportFormat):
         raise ConfigError(f"format {format!r}", "not known", f"one of {', '.join(get_args(ExportFormat))}")
@@ -64,13 +70,17 @@ def export(
         raise ConfigError(
             f"rejected rows as {format}", "no place for the reason", "jsonl or parquet", "leave them out, or use jsonl"
         )
+    if about is not None and format != "hf":
+        raise ConfigError(f"--about with {format}", "no place for what it says", "--format hf")
+    if format == "hf":
+        return _publish(dataset, to, splits, about)
     stages = {stage for shard in dataset.shards for stage in shard.annotations}
     wanted = _wanted(dataset, splits, split_ran="split" in stages)
     columns = [*TEXT_SCHEMA, *(c for stage, names in _STAGE_COLUMNS.items() if stage in stages for c in names)]
     rejected = ["reject_reason", "reject_detail"] if include_rejected else []
     if format == "dpo":
         return _export_pairs(dataset, to, wanted)
-    with _target(to) as folder, ExitStack() as open_files:
+    with new_folder(to) as folder, ExitStack() as open_files:
         files = _Files(folder, "parquet" if format == "parquet" else "jsonl", open_files)
         run = _Export(files, columns, rejected, wanted, None if whole else format)
         for shard in dataset.shards:
@@ -80,6 +90,14 @@ def export(
         names.append(_SKIPPED)
     rows = sum(n for name, n in files.rows.items() if name != _SKIPPED)
     return Exported(tuple(to / name for name in names), rows, dict(sorted(run.skipped.items())))
+
+
+def _publish(dataset: Dataset, to: Path, splits: tuple[str, ...] | None, about: About | None) -> Exported:
+    """Write a version as a dataset for the hub."""
+    from curate.publish.layout import publish  # noqa: PLC0415 # cards and licences come with it, for no other format
+
+    done = publish(dataset, to, about=about, splits=splits)
+    return Exported(done.files, done.rows, notices=done.notices)
 
 
 def _export_pairs(dataset: Dataset, to: Path, splits: tuple[str, ...] | None) -> Exported:
@@ -107,7 +125,7 @@ def _export_pairs(dataset: Dataset, to: Path, splits: tuple[str, ...] | None) ->
             "one at least",
             f"bring them with sft curate review pull {m.name}, or sft curate review pull --run RUN",
         )
-    with _target(to) as folder, ExitStack() as open_files:
+    with new_folder(to) as folder, ExitStack() as open_files:
         files = _Files(folder, "jsonl", open_files)
         for split in splits or ("all",):
             files.lines(f"{split}.jsonl", [p.to_json() for p in chosen if splits is None or p.split == split])
@@ -129,29 +147,6 @@ def _wanted(dataset: Dataset, splits: tuple[str, ...] | None, *, split_ran: bool
         name = dataset.manifest.name
         raise ConfigError(f"dataset {name!r}", "not split yet", "a split", f"run `sft curate split {name}` first")
     return splits
-
-
-@contextmanager
-def _target(to: Path) -> Generator[Path]:
-    """Give a new folder that becomes `to` when all went well, and is removed otherwise."""
-    partial = to.parent / f".{to.name}.{os.getpid()}.partial"
-    try:
-        if to.exists() and (not to.is_dir() or any(to.iterdir())):
-            found = "a folder with files in it" if to.is_dir() else "a file"
-            raise ConfigError(str(to), found, "a new or empty folder", "name another one with --to, or remove it")
-        to.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
-        yield partial
-        if to.exists():
-            to.rmdir()
-        partial.rename(to)
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise ConfigError(str(to), reason, "a folder that can be written", "name another one with --to") from error
-    finally:
-        with suppress(OSError):
-            shutil.rmtree(partial, ignore_errors=True)
 
 
 class _Files:

@@ -62,6 +62,12 @@ def licence_of(source: Source) -> Licence:
     return replace(found, terms=terms, why=found.why + caveat)
 
 
+def not_commercial(sources: Iterable[Source]) -> dict[str, str]:
+    """Say of each source that is not clearly free for commercial use, by name, why that is so."""
+    read = {source.name: licence_of(source) for source in sources}
+    return {name: licence.why for name, licence in read.items() if licence.commercial is not True}
+
+
 def of_mix(licences: Iterable[Licence]) -> Licence:
     """Give what holds for rows of several sources together: the most restrictive of each term.
 

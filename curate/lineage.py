@@ -8,19 +8,18 @@ from typing import Any
 import polars as pl
 
 from curate.change import changed_texts, word_diff
+from curate.naming import find_row
 from curate.review.decide import decide_row
 from curate.review.responses import RESPONSES, Response, read_ledger, responses
 from curate.review.stage import said_about
 from curate.store import Store
 from schemas.config import DedupConfig
 from schemas.dataset import Dataset, Shard
-from schemas.errors import SftError, UnknownReferenceError
+from schemas.errors import SftError
 from schemas.reasons import sentence
 from schemas.record import TEXT_SCHEMA
+from schemas.remote import remote_of
 from schemas.stages import before
-
-SHORTEST_PREFIX = 6
-"""An id may be shortened to its first letters, as with git; fewer than these are refused as a likely slip."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,8 @@ def why(dataset: Dataset, store: Store, row: str) -> Life:
 
     Raises UnknownReferenceError where no row, or more than one, goes by that name.
     """
-    shard, index = _find(dataset, row)
+    named = find_row(dataset, row)
+    shard, index = named.shard, named.index
     now = _row(shard.view([*TEXT_SCHEMA, "kept", "reject_reason", "split"]), index)
     history = (
         *_ingested(shard, now, index),
@@ -77,34 +77,6 @@ def why(dataset: Dataset, store: Store, row: str) -> Life:
         text={k: now[k] for k in ("messages", "context", "tools", "category", "extra")},
         history=history,
     )
-
-
-def _find(dataset: Dataset, row: str) -> tuple[Shard, int]:
-    source, colon, number = row.rpartition(":")
-    by_place = bool(colon) and number.isascii() and number.isdigit()
-    if not by_place and len(row) < SHORTEST_PREFIX:
-        raise UnknownReferenceError(
-            f"row {row!r}", "too short for an id", f"{SHORTEST_PREFIX} or more hex digits, or SOURCE:ROW"
-        )
-    test = (
-        (pl.col("source") == source) & (pl.col("source_row") == int(number))
-        if by_place
-        else pl.col("id").str.starts_with(row)
-    )
-    found: list[tuple[Shard, int, str]] = []
-    for shard in dataset.shards:
-        if by_place and shard.source != source:
-            continue
-        hits = shard.view(["id", "source", "source_row", "source_file"]).with_row_index("n").filter(test).collect()
-        found += [(shard, int(hit["n"]), f"{hit['id']} ({hit['source_file']})") for hit in hits.iter_rows(named=True)]
-    if not found:
-        raise UnknownReferenceError(
-            f"row {row!r}", f"not in {dataset.manifest.name}@{dataset.manifest.seq}", "an id, or SOURCE:ROW"
-        )
-    if len(found) > 1:
-        some = ", ".join(name for _, _, name in found[:5])
-        raise UnknownReferenceError(f"row {row!r}", f"{len(found)} rows go by that name: {some}", "a name of one row")
-    return found[0][:2]
 
 
 def _row(frame: pl.LazyFrame, index: int) -> dict[str, Any]:
@@ -263,6 +235,8 @@ def _runs(dataset: Dataset, store: Store, row_id: str) -> Iterator[Event]:
         if run.get("dataset") != dataset.manifest.name or not run.get("records"):
             continue
         path = store.root / "objects" / run["records"][:2] / f"{run['records']}.arrow"
+        if remote := remote_of(store.root):
+            remote.hold(run["records"])
         if not path.exists():
             continue
         found = pl.scan_ipc(path).filter(pl.col("id") == row_id).collect()

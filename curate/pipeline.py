@@ -19,7 +19,7 @@ from curate.sources import Started
 from curate.stage import Progress, Stage, StageResult, no_progress, run_stage
 from curate.stages import PIPELINE, REVIEW, stage
 from curate.store import Store
-from curate.version import Commit, Draft, commit_version
+from curate.version import Commit, Draft, commit_version, commit_work
 from schemas.config import Config
 from schemas.dataset import Dataset
 from schemas.errors import ConfigError
@@ -80,13 +80,36 @@ def run_recipe(
     """Ingest what is missing, run the recipe's stages in their fixed order, and commit one version at the end.
 
     `base` is the folder that the recipe's relative paths start from; `makers` make the stages that need more than this
-    package. Raises ConfigError without a dataset or rows.
+    package. Where others commit meanwhile, the recipe is run again over their version. Raises ConfigError without a
+    dataset or rows, ConflictError where they wrote the same sources or stages.
     """
     dataset_name = name or recipe.dataset
     if dataset_name is None:
         raise ConfigError("recipe", "names no dataset", "a key `dataset`, or --name on the command line")
-    parent = store.latest(dataset_name)
-    draft = Draft.of(parent) if parent else Draft(dataset_name)
+
+    def work(parent: Manifest | None) -> tuple[Draft, str, _Ran]:
+        draft = Draft.of(parent) if parent else Draft(dataset_name)
+        draft, ran = _run_over(store, draft, recipe, base, started=started, makers=makers)
+        done = ", ".join(r.entry.name for r in ran.results) or "no stage"
+        return draft, message or f"run: {done}", ran
+
+    ran, commit = commit_work(store, store.latest(dataset_name), work, lambda ran: ran.writes)
+    return Run(commit, ran.results, ran.notes)
+
+
+@dataclass(frozen=True)
+class _Ran:
+    """What ran, what it says, and what a version gets of it."""
+
+    results: list[StageResult]
+    notes: list[str]
+    writes: set[str]
+
+
+def _run_over(
+    store: Store, draft: Draft, recipe: Recipe, base: Path | None, *, started: Started, makers: Makers
+) -> tuple[Draft, _Ran]:
+    """Run a recipe over a version that is not committed yet."""
     notes: list[str] = []
     for source in recipe.sources:
         read = _read_source(store, draft, source, base, started)
@@ -94,7 +117,7 @@ def run_recipe(
         draft = draft.with_source(read.source, read.files) if read.source else draft
     if not draft.files:
         raise ConfigError(
-            f"dataset {dataset_name!r}", "has no rows", "sources in the recipe, or an earlier `sft curate ingest`"
+            f"dataset {draft.name!r}", "has no rows", "sources in the recipe, or an earlier `sft curate ingest`"
         )
     results: list[StageResult] = []
     for stage_name in PIPELINE:
@@ -112,8 +135,8 @@ def run_recipe(
         draft = draft.with_stage(carried)
         results.append(carried)
         notes.extend(f"{REVIEW}: {note}" for note in carried.notes)
-    done = ", ".join(r.entry.name for r in results) or "no stage"
-    return Run(commit_version(store, draft, parent, message or f"run: {done}"), results, notes)
+    writes = {f"source {s.source or s.format}" for s in recipe.sources} | {f"stage {r.entry.name}" for r in results}
+    return draft, _Ran(results, notes, writes - {f"stage {REVIEW}"})
 
 
 def carry_reviews(store: Store, draft: Draft, started: Started = _nobody) -> StageResult | None:
@@ -204,13 +227,22 @@ def apply_stage(
     """Run one stage on a version and commit the result. Gives the stage's result and what became of it.
 
     What people said about the rows is applied again over the result, in the same commit (see `carry_reviews`).
-    `latest` is the dataset's latest version, where the stage runs on an older one; `makers` as in `run_recipe`.
+    `latest` is the dataset's latest version, where the stage runs on an older one; `makers` as in `run_recipe`. Without
+    `latest`, the stage runs again over what others commit meanwhile; ConflictError where they ran the same stage.
     """
-    own = name in makers
-    known = makers[name](dataset, config) if own else stage(name)
-    result = run_stage(store, dataset, known, known.config.model_validate(config), progress, fresh=own)
-    draft = Draft.of(dataset.manifest).with_stage(result, known.features)
-    if name != REVIEW and (carried := carry_reviews(store, draft)):
-        draft = draft.with_stage(carried)
-        result = replace(result, notes=(*result.notes, *(f"{REVIEW}: {note}" for note in carried.notes)))
-    return result, commit_version(store, draft, dataset.manifest, message or name, latest=latest)
+
+    def work(version: Manifest | None) -> tuple[Draft, str, StageResult]:
+        over = Dataset(version, store.root) if version else dataset
+        own = name in makers
+        known = makers[name](over, config) if own else stage(name)
+        result = run_stage(store, over, known, known.config.model_validate(config), progress, fresh=own)
+        draft = Draft.of(over.manifest).with_stage(result, known.features)
+        if name != REVIEW and (carried := carry_reviews(store, draft)):
+            draft = draft.with_stage(carried)
+            result = replace(result, notes=(*result.notes, *(f"{REVIEW}: {note}" for note in carried.notes)))
+        return draft, message or name, result
+
+    if latest is None:
+        return commit_work(store, dataset.manifest, work, lambda _result: {f"stage {name}"})
+    draft, line, result = work(dataset.manifest)
+    return result, commit_version(store, draft, dataset.manifest, line, latest=latest)

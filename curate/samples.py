@@ -18,7 +18,7 @@ _READS = ("id", "source", "source_row", "messages", "context", "extra", "kept", 
 
 @dataclass(frozen=True)
 class SampleRow:
-    """A row as an example. `place`: SOURCE:ROW. `turns`: (role, text), the context as role "context"; long texts are cut."""
+    """A row as an example. `place`: SOURCE:ROW. `turns`: (role, text), long ones cut; "context" is a role here."""
 
     id: str
     place: str

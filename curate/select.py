@@ -2,13 +2,15 @@
 
 Everything happens in one order, whatever the order of the options:
 
-1. `--sample` draws rows of a source by chance; the others are gone before anything else looks at them.
-2. The rows are put in order: by `--by` (highest first), or as a `--control` says; ties go by id, rows without a value
+1. `--commercial` leaves out the rows of sources whose licence does not clearly allow commercial use: no budget is spent
+   on them.
+2. `--sample` draws rows of a source by chance; the others are gone before anything else looks at them.
+3. The rows are put in order: by `--by` (highest first), or as a `--control` says; ties go by id, rows without a value
    stand last.
-3. They are walked in that order. A row is left out where a `--quota` of its source or task is full, or with `--diverse`
+4. They are walked in that order. A row is left out where a `--quota` of its source or task is full, or with `--diverse`
    where it is too similar to a row that was taken; else it is taken, until the budget (`--top`, `--rows` or `--tokens`)
    is spent. The first row that does not fit ends the walk, so that what is taken is the top of the order.
-4. `--weight` says how often a row that was taken is seen in an epoch.
+5. `--weight` says how often a row that was taken is seen in an epoch.
 
 Chance is a hash of the seed and the row's id: neither the order of rows and shards nor added rows reshuffle it.
 """
@@ -22,6 +24,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from curate.key import answer_text
+from curate.licences import not_commercial
 from curate.stage import Note, Output, Progress, ShardOutput, Stage
 from curate.target import Target, read_targets
 from curate.tokens import CHARACTERS_PER_TOKEN, Counter
@@ -310,17 +313,24 @@ def run(dataset: Dataset, config: SelectConfig, progress: Progress) -> Iterator[
     if not dataset.shards:
         return
     vectors = _vectors(dataset) if config.diverse else None
-    rows = draw(read_rows(dataset.shards, config, asked, progress), asked.samples)
+    rows = read_rows(dataset.shards, config, asked, progress)
+    barred = not_commercial(dataset.manifest.sources) if config.commercial else {}
+    is_barred = pl.col("source").is_in(list(barred))
+    why = pl.col("source").replace_strict(barred, default=None, return_dtype=pl.String)
+    left_out = rows.filter(is_barred).with_columns(verdict=pl.lit("select:licence"), detail=why)
+    rows = draw(rows.filter(~is_barred), asked.samples)
     out, drawn = rows.filter(pl.col("verdict").is_not_null()), rows.filter(pl.col("verdict").is_null())
     walked = None
     if asked.column or config.control:
         drawn, walked = choose(in_order(drawn, config, asked), config, asked, vectors)
-    decided = pl.concat([out, drawn.select(out.columns)])
+    decided = pl.concat([left_out, out, drawn.select(out.columns)])
     decided = decided.with_columns(weight=pl.when(pl.col("verdict").is_null()).then(weigh(asked)))
     for number, shard in enumerate(dataset.shards):
         own = decided.filter(pl.col("shard") == number).select("row", *VERDICT_SCHEMA, "weight")
         every = pl.DataFrame({"row": pl.arange(shard.rows, dtype=pl.UInt32, eager=True)})
         yield ShardOutput(shard, every.join(own, on="row", how="left", maintain_order="left").drop("row"))
+    for name, reason in barred.items():
+        yield Note(f"licence: {left_out.filter(source=name).height:,} rows of {name} are left out: {reason}")
     yield from _notes(decided, config, asked, walked)
 
 
@@ -341,7 +351,7 @@ def _vectors(dataset: Dataset) -> pl.DataFrame:
 def _notes(decided: pl.DataFrame, config: SelectConfig, asked: Asked, walked: Walk | None) -> Iterator[Note]:
     """Tell what was taken: rows, tokens, the cut, each source, each quota, and what to compare it with."""
     taken = decided.filter(pl.col("verdict").is_null())
-    if not (asked.samples or asked.weights or walked):
+    if not (config.commercial or asked.samples or asked.weights or walked):
         yield Note("no budget, quota or sample was asked for: all rows stay")
         return
     how = {"random": "by chance", "longest": "the longest answers first", None: f"by {config.by or asked.column}"}

@@ -9,10 +9,10 @@ import polars as pl
 from curate.ingest import Ingested, ingest
 from curate.stage import Progress
 from curate.store import Store
-from curate.version import Commit, Draft, commit_version
+from curate.version import Commit, Draft, commit_work
 from schemas.config import Format, IngestConfig
 from schemas.dataset import Dataset
-from schemas.errors import ConfigError
+from schemas.errors import ConfigError, ConflictError
 from schemas.manifest import Manifest
 from schemas.reference import check_name
 
@@ -42,13 +42,13 @@ def add_source(
     message: str | None = None,
     started: Started,
 ) -> Added:
-    """Ingest files as a source of a dataset and commit the version.
+    """Ingest files as a source of a dataset and commit the version, after those that others commit meanwhile.
 
-    Raises ConfigError when the source is there already and `existing` does not say what to do with it.
+    Raises ConfigError when the source is there already and `existing` does not say what to do with it, ConflictError
+    when somebody else writes the same source meanwhile.
     """
     check_name(name, "dataset")
     parent = store.latest(name)
-    draft = Draft.of(parent) if parent else Draft(name)
     source = config.source or (format if format != "auto" else None)
     if source is not None:
         check_name(source, "source")
@@ -63,9 +63,19 @@ def add_source(
         store, inputs, format, config, first_shard=first_shard, seen=seen, progress=started(f"ingest {source or ''}", 0)
     )
     _check_free(parent, found.source.name, existing)
-    draft = draft.with_source(found.source, found.files, append=existing == "append")
     line = message or f"ingest {found.source.name}: {found.rows} rows as {found.format}"
-    return Added(found, commit_version(store, draft, parent, line))
+
+    def added_to(version: Manifest | None) -> tuple[Draft, str, Ingested]:
+        draft = Draft.of(version) if version else Draft(name)
+        if existing == "append" and _rows(version, found.source.name) != _rows(parent, found.source.name):
+            raise ConflictError(  # their rows have the numbers and keys that were given to ours
+                f"source {found.source.name!r} of dataset {name!r}",
+                "another process appended to it meanwhile",
+                remedy="nothing was committed: run the command again, one after the other",
+            )
+        return draft.with_source(found.source, found.files, append=existing == "append"), line, found
+
+    return Added(*commit_work(store, parent, added_to, lambda read: {f"source {read.source.name}"}, quick=True))
 
 
 def _check_free(parent: Manifest | None, source: str, existing: Existing) -> None:
@@ -76,6 +86,10 @@ def _check_free(parent: Manifest | None, source: str, existing: Existing) -> Non
             "a new source",
             "use --replace to exchange its rows, --append to add to them, or name another --source",
         )
+
+
+def _rows(version: Manifest | None, source: str) -> list[str]:
+    return [f.sha256 for f in version.files if f.source == source and f.role == "text"] if version else []
 
 
 def _present(store: Store, parent: Manifest | None, source: str) -> tuple[int, pl.Series]:

@@ -18,9 +18,9 @@ import polars as pl
 from curate.store import Store
 from schemas.config import Config
 from schemas.dataset import Dataset, Shard
-from schemas.manifest import FileEntry, StageEntry, digest, reads_digest
+from schemas.manifest import FileEntry, StageEntry, digest
 from schemas.record import OVERLAY_SCHEMA, VERDICT_SCHEMA, check_schema
-from schemas.stages import ANNOTATION_COLUMNS, before
+from schemas.stages import ANNOTATION_COLUMNS
 
 Progress = Callable[[int], None]
 """Called with the number of rows that are done since the last call."""
@@ -111,10 +111,9 @@ def run_stage(
 
     `fresh` runs it in any case. Nothing is committed here: `curate.version` does that.
     """
-    earlier = before(stage.name)
     config = stage.pin(dataset, config)
-    reads = reads_digest(dataset.manifest.files, stage.name, earlier)
     settings = config.model_dump(mode="json")
+    reads = dataset.reads(stage.name, settings)
     given = {name: getattr(config, name) for name in type(config).model_fields}  # guards too
     past = _own_past(dataset, stage.name) if stage.remembers else []
     key = digest([stage.name, stage.version, given, reads, past])

@@ -12,14 +12,10 @@ import errno
 import fcntl
 import json
 import os
-import re
 import shutil
-import stat
 import tempfile
-import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
@@ -27,35 +23,23 @@ from typing import Any, NoReturn
 import polars as pl
 
 from curate.canonical import write_canonical
+from curate.garbage import GRACE_S, Garbage, Names
+from curate.upload import names_of_run, publish, update
 from schemas.errors import ConfigError, ConflictError, CorruptObjectError, StoreError, UnknownReferenceError
 from schemas.manifest import FileEntry, Manifest, Role
 from schemas.objects import Checked, check_object, file_sha256
-from schemas.place import inside, listed, read_bytes
+from schemas.place import inside, read_bytes
 from schemas.reference import (
     check_name,
-    dataset_names,
     manifest_path,
     read_manifest,
+    read_run,
+    read_runs,
     read_tags,
     version_file,
     versions_of,
 )
-
-GRACE_S = 24 * 3600.0
-"""Unnamed objects younger than this may belong to a commit that is under way, and stay (one day)."""
-
-
-_SHA256 = re.compile(r"\b[0-9a-f]{64}\b")
-
-
-@dataclass(frozen=True)
-class Garbage:
-    """What `gc` found: files that nothing names and that are older than the grace period."""
-
-    paths: tuple[Path, ...]
-    bytes: int
-    limit: float
-    """Time in seconds since the epoch: what is younger stays."""
+from schemas.remote import remote_of
 
 
 def _explain(error: OSError, where: Path) -> NoReturn:
@@ -90,7 +74,7 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._checked = Checked(root)
-        self._names: dict[Path, frozenset[str]] = {}
+        self._names = Names(root)
         self._turns: set[str] = set()
 
     # locks ------------------------------------------------------------------------------------------------------------
@@ -221,6 +205,10 @@ class Store:
             folder.mkdir(parents=True, exist_ok=True)
             self._write(temporary, manifest.to_json())
             with self._locked("gc.lock", shared=True):
+                if remote := remote_of(self.root):
+                    publish(remote, manifest, manifest.to_json())
+                    temporary.replace(final)
+                    return final
                 for file in manifest.files:
                     self._check_there(file)
                 try:
@@ -262,6 +250,9 @@ class Store:
             raise UnknownReferenceError(
                 f"{name}@{seq}", "no such version", "one of the dataset", f"see `sft log {name}`"
             )
+        if remote := remote_of(self.root):
+            update(remote, f"datasets/{name}/tags.json", lambda known: {**known, tag: seq})
+            return
         folder = inside(self.root, "datasets", name)
         with self._locked("datasets", name, "tags.lock"):
             tags = {**read_tags(self.root, name), tag: seq}
@@ -335,6 +326,8 @@ class Store:
         if sha256 is None:
             return None
         path = inside(self.root, "objects", sha256[:2], f"{sha256}.arrow")
+        if remote := remote_of(self.root):
+            remote.hold(sha256)
         if not path.is_file() or file_sha256(path) != sha256:
             found = "not what was written" if path.is_file() else "gone"
             raise CorruptObjectError(f"{name} of run {run['run_id']}, object {sha256[:12]}", found, "its bytes")
@@ -343,8 +336,12 @@ class Store:
     def _write_run(self, run_id: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Path:
         check_name(run_id, "run")
         final = inside(self.root, "runs", f"{run_id}.json")
+        if remote := remote_of(self.root):
+            update(remote, f"runs/{run_id}.json", lambda known: {**change(known), "run_id": run_id}, names_of_run)
+            remote.bring_runs()
+            return final
         with self._locked("runs", "runs.lock"):
-            known = _read_run(final) if final.exists() else {}
+            known = read_run(final) if final.exists() else {}
             with self._temporary(".json") as temporary:
                 self._write(temporary, json.dumps({**change(known), "run_id": run_id}, indent=1) + "\n")
                 temporary.replace(final)
@@ -353,64 +350,24 @@ class Store:
 
     def runs(self) -> list[dict[str, Any]]:
         """List the registered training runs, by id."""
-        names = [name for name in listed(inside(self.root, "runs")) if name.endswith(".json")]
-        return [_read_run(inside(self.root, "runs", name)) for name in names]
+        return read_runs(self.root)
 
     # gc ---------------------------------------------------------------------------------------------------------------
 
     def garbage(self, grace_s: float = GRACE_S) -> Garbage:
-        """Find what nothing names and what is older than the grace period: objects, temporary files, stage results.
-
-        Raises StoreError where a version or a run cannot be read: what it names is not known, so nothing is garbage.
-        """
-        if not self.root.is_dir():
-            raise StoreError(f"store {self.root}", "no such folder", "a store", "check --store")
-        limit = time.time() - grace_s
-        old = {path: size for sub in ("tmp", "cache") for path, size in _old(inside(self.root, sub), limit)}
-        named = self._named(skip=set(old))
-        for folder in listed(inside(self.root, "objects")):
-            for path, size in _old(inside(self.root, "objects", folder), limit):
-                if path.stem not in named:
-                    old[path] = size
-        return Garbage(tuple(old), sum(old.values()), limit)
-
-    def _named(self, skip: set[Path]) -> set[str]:
-        """Collect the hashes of all objects that a version, a run or a remembered stage result names."""
-        named: set[str] = set()
-        for name in dataset_names(self.root):
-            for seq in versions_of(self.root, name):
-                path = manifest_path(f"{name}@{seq}", self.root)
-                if path not in self._names:  # a manifest never changes
-                    self._names[path] = frozenset(file.sha256 for file in read_manifest(path).files)
-                named |= self._names[path]
-        for run in self.runs():
-            named.update(_SHA256.findall(json.dumps(run)))
-        for name in listed(inside(self.root, "cache")):
-            path = self.root / "cache" / name
-            if path not in skip:
-                with suppress(FileNotFoundError):
-                    named.update(_SHA256.findall(path.read_text(errors="replace")))
-        return named
+        """Find what nothing names and what is older than the grace period (see `curate.garbage`)."""
+        return self._names.garbage(grace_s)
 
     def remove(self, garbage: Garbage) -> Garbage:
         """Remove what `garbage` found, unless it was taken up again since. Gives what was removed.
 
         Writers wait meanwhile: none can take up an object between the look at it and its removal.
         """
-        removed: dict[Path, int] = {}
         with self._locked("gc.lock"):
-            named = self._named(skip=set(garbage.paths))
-            for path in garbage.paths:
-                try:
-                    found = path.lstat()
-                    if path.stem not in named and found.st_mtime < garbage.limit:
-                        path.unlink()
-                        removed[path] = found.st_size
-                except FileNotFoundError:  # another gc was faster
-                    continue
-                except OSError as error:
-                    _explain(error, self.root)
-        return Garbage(tuple(removed), sum(removed.values()), garbage.limit)
+            try:
+                return self._names.remove(garbage)
+            except OSError as error:
+                _explain(error, self.root)
 
 
 def conflict(name: str, seq: int) -> ConflictError:
@@ -429,30 +386,6 @@ def _touched(path: Path) -> bool:
     except (FileNotFoundError, PermissionError):
         return False
     return True
-
-
-def _old(folder: Path, limit: float) -> list[tuple[Path, int]]:
-    """Give the files of a folder that were last touched before a time, with their sizes in bytes."""
-    found: list[tuple[Path, int]] = []
-    for name in listed(folder):
-        path = folder / name
-        with suppress(FileNotFoundError):  # it was being written, and is done
-            told = path.lstat()
-            if told.st_mtime < limit and not stat.S_ISDIR(told.st_mode):
-                found.append((path, told.st_size))
-    return found
-
-
-def _read_run(path: Path) -> dict[str, Any]:
-    """Read what is known of a run; raise StoreError where it is not what `register_run` writes."""
-    where, expected = f"run {path}", "the record of a training run"
-    try:
-        run: Any = json.loads(read_bytes(path, where))
-    except (ValueError, RecursionError) as error:
-        raise CorruptObjectError(where, f"not JSON ({error})", expected, "restore it from a backup") from error
-    if not isinstance(run, dict) or not isinstance(run.get("objects", {}), dict) or run.get("run_id") != path.stem:
-        raise CorruptObjectError(where, "not a record of that run", expected, "restore it from a backup")
-    return run
 
 
 def now() -> str:

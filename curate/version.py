@@ -2,22 +2,33 @@
 
 A `Draft` is the content of the next version. Drafts are made from a version by adding a source or a stage's result;
 `commit_version` counts the rows, compares with the parent, and puts the manifest in place, unless nothing changed.
+`commit_work` does so for work that others may overtake: it is put on their version, unless both did the same thing.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 from curate.diff.changes import Bump, compare
 from curate.stage import StageResult
-from curate.store import Store, now
+from curate.store import Store, conflict, now
 from schemas.dataset import Dataset
+from schemas.errors import ConflictError
 from schemas.manifest import FileEntry, InputFile, Manifest, Source, StageEntry, manifest_id
-from schemas.reference import check_name
+from schemas.reference import check_name, versions_of
 from schemas.stages import STAGES
 
+T = TypeVar("T")
+
 FIRST_VERSION = "1.0.0"
+
+FREELY = 3
+"""So often long work is done beside other writers; overtaken each time, it is done once more while they wait."""
+
+TRIES = 8
+"""So often a commit is tried in one's turn. Turns are taken on one machine; only writers on others come in between."""
 
 
 @dataclass(frozen=True)
@@ -114,17 +125,81 @@ def commit_version(
     manifest = draft.manifest(seq=seq, message=message, parents=(parent.id,) if parent else ())
     if parent is not None and parent.id == manifest.id:
         return Commit(parent, is_new=False)
-    dataset = Dataset(manifest, store.root)
-    bump: Bump | None = None
-    semver = FIRST_VERSION
-    if latest is not None:
-        bump = compare(Dataset(latest, store.root), dataset).bump
-        semver = bumped(latest.semver, bump)
-    manifest = manifest.model_copy(
-        update={"semver": semver, "counts": dataset.counts(), "train_visible": dataset.train_visible()}
-    )
-    store.commit(manifest)
+    with store.turn(draft.name):
+        if seq in versions_of(store.root, draft.name):  # the commit would find it too, after the counting
+            raise conflict(draft.name, seq)
+        dataset = Dataset(manifest, store.root)
+        bump: Bump | None = None
+        semver = FIRST_VERSION
+        if latest is not None:
+            bump = compare(Dataset(latest, store.root), dataset).bump
+            semver = bumped(latest.semver, bump)
+        manifest = manifest.model_copy(
+            update={"semver": semver, "counts": dataset.counts(), "train_visible": dataset.train_visible()}
+        )
+        store.commit(manifest)
     return Commit(manifest, is_new=True, bump=bump)
+
+
+def commit_work(
+    store: Store,
+    begun: Manifest | None,
+    work: Callable[[Manifest | None], tuple[Draft, str, T]],
+    writes: Callable[[T], Collection[str]],
+    *,
+    quick: bool = False,
+) -> tuple[T, Commit]:
+    """Do work on the version that it began with and commit it, on the latest one where others have committed meanwhile.
+
+    `work` gives from a version the draft, the message and what else came of it; it is called again for every version
+    that came first, and takes finished objects from where it remembers them. `writes` names what it exchanges, as
+    "source NAME" and "stage NAME". `quick`: it takes no time, so it is done while other writers wait.
+
+    Raises ConflictError where somebody else has exchanged the same meanwhile, for another content.
+    """
+    draft, message, made = work(begun)
+    parent, error = begun, None
+    for attempt in range(TRIES if quick else FREELY + TRIES):
+        with store.turn(draft.name) if quick or attempt >= FREELY else nullcontext():
+            latest = store.latest(draft.name)
+            if latest != parent:
+                _check_clash(begun, latest, draft, writes(made))
+                parent = latest
+                draft, message, made = work(parent)
+            try:
+                return made, commit_version(store, draft, parent, message)
+            except ConflictError as taken:
+                error = taken
+    assert error is not None  # noqa: S101 # a loop that ends has failed each time
+    raise error
+
+
+def _check_clash(begun: Manifest | None, latest: Manifest | None, draft: Draft, writes: Collection[str]) -> None:
+    before, now, mine = (_content(version) for version in (begun, latest, draft))
+    clash = [what for what in sorted(writes) if now.get(what) not in (before.get(what), mine.get(what))]
+    if clash and latest:
+        raise ConflictError(
+            f"{', '.join(clash)} of dataset {latest.name!r}",
+            "another process committed the same meanwhile, with another outcome",
+            remedy=f"nothing of this was committed: look at {latest.name}@{latest.seq}, then run the command again",
+        )
+
+
+def _content(version: Manifest | Draft | None) -> dict[str, Any]:
+    """Give what a version holds, piece by piece: each source's rows and terms, each stage's settings.
+
+    What people said lies in the indexes of the stage review, and is content too: two pulls are not one.
+    """
+    if version is None:
+        return {}
+    held: dict[str, Any] = {}
+    for source in version.sources:
+        rows = [f.sha256 for f in version.files if f.source == source.name and f.stage == "ingest"]
+        held[f"source {source.name}"] = (source.license, source.terms, source.generated_by, rows)
+    for stage in version.stages:
+        said = [f.sha256 for f in version.files if stage.name == "review" == f.stage and f.role == "index"]
+        held[f"stage {stage.name}"] = (stage.version, stage.config, said)
+    return held
 
 
 def bumped(semver: str, bump: Literal["major", "minor", "patch"]) -> str:

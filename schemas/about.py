@@ -76,7 +76,7 @@ class About(Config):
     """How reservations of rights (opt-outs from text and data mining) were respected."""
     illegal_content: Words | None = None
     """What was done to find and remove illegal content."""
-    sources: dict[str, SourceAbout] = {}
+    sources: dict[str, SourceAbout] = Field(default_factory=dict[str, SourceAbout])
     """What the files do not say, one `[sources.NAME]` for each source."""
 
 

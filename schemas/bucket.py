@@ -71,7 +71,10 @@ def endpoint_of(url: str, environment: Mapping[str, str] = os.environ) -> str | 
 
 def check_url(url: str) -> str:
     """Return the one way of writing a store's URL; raise ConfigError where it is none."""
-    where, expected = f"store {url.partition('?')[0]}", "s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX"
+    where, expected = (
+        f"store {url.partition('?')[0]}",
+        "s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX",
+    )
     split = urlsplit(url)
     if "@" in split.netloc or split.query or split.fragment:  # do not print it: it may hold a secret
         found = "a URL with more than a place in it"
@@ -91,7 +94,7 @@ class Bucket:
     def __init__(self, url: str, store: "ObjectStore") -> None:
         self.url, self._store = url, store
 
-    def list(self, prefix: str) -> list[Listed]:
+    def below(self, prefix: str) -> list[Listed]:
         """List all objects below a prefix (a folder, without the last '/'), by key."""
         import obstore  # noqa: PLC0415 # an extra, and only for stores in object storage; here and below
 
@@ -127,7 +130,8 @@ class Bucket:
             try:
                 found = obstore.get(self._store, key)
                 meta = found.meta
-                return Held(bytes(found.bytes()), {"e_tag": meta["e_tag"], "version": meta["version"]})
+                version: Any = {name: meta[name] for name in ("e_tag", "version") if meta[name] is not None}
+                return Held(bytes(found.bytes()), version)
             except FileNotFoundError as error:
                 return self._nothing(error)
 
@@ -183,9 +187,9 @@ class Bucket:
         import obstore  # noqa: PLC0415 # as above
 
         with self._told():
-            for key_or_page in _pages(list(keys)):
+            for page in _pages(list(keys)):
                 try:
-                    obstore.delete(self._store, key_or_page)
+                    obstore.delete(self._store, page)
                 except FileNotFoundError:  # as some storages say
                     continue
 
@@ -201,7 +205,7 @@ class Bucket:
             raise self._no_bucket() from error
 
     def _no_bucket(self) -> StoreError:
-        return StoreError(f"store {self.url}", "no such bucket", "a bucket that is there", "make it, or check the name")
+        return StoreError(f"store {self.url}", _BUCKET[0], remedy=_BUCKET[1])
 
     @contextmanager
     def _told(self) -> Generator[None]:
@@ -212,38 +216,47 @@ class Bucket:
             yield
         except (BaseError, NotImplementedError) as error:
             found, remedy = _explained(error)
-            raise StoreError(f"store {self.url}", found, "object storage that does what it is asked", remedy) from error
+            raise StoreError(f"store {self.url}", found, remedy=remedy) from error
 
 
 def _pages(keys: list[str]) -> Iterable[list[str]]:
     return (keys[start : start + PAGE] for start in range(0, len(keys), PAGE))
 
 
+_LOGIN = "check the credentials, and what they may do with this bucket (docs/remote.md)"
+_BUCKET = ("no such bucket", "make it, or check the name")
+_DENIED = ("access denied", _LOGIN)
+_NO_CONDITIONS = ("this storage has no conditional put", "versions are only safe with it: choose another storage")
+_NOBODY = ("no credentials found", "set them in the environment or the provider's own files (docs/remote.md)")
+_SIGNS = (
+    (r"169\.254\.|metadata\.google|Account must be specified", *_NOBODY),
+    (r"NoSuchBucket", *_BUCKET),
+    (r"^(PermissionDenied|Unauthenticated)Error|status code: 40[13]", *_DENIED),
+    (r"^NotImplementedError|^NotSupportedError|<Code>NotImplemented", *_NO_CONDITIONS),
+    (r"status code: \d{3}", "the server answered {status}", "try again later; nothing was committed"),
+    (r"TimedOut|timed out", f"no answer within {READ_S} s", "try again; nothing was committed"),
+    (
+        r"kind: Connect|error sending request|dns error",
+        "the server cannot be reached",
+        "check the network and AWS_ENDPOINT_URL; nothing was committed",
+    ),
+)
+"""What obstore's text says -> what it means, what to do. Its types tell few cases apart."""
+
+
 def _explained(error: Exception) -> tuple[str, str]:
     """Say what a failure of object storage means for a person: (what was found, what to do).
 
-    obstore's types tell few cases apart; the rest stands in its text, of which no query is shown: it may be signed.
+    Of obstore's own text no query is shown: it may hold a signature.
     """
-    text = str(error)
-    login = "check the credentials, and what they may do with this bucket (docs/remote.md)"
-    answered = re.search(r"status code: (\d{3})[^:\n]*", text)
+    text = f"{type(error).__name__}: {error}"
+    status = re.search(r"status code: (\d{3})", text)
     code = re.search(r"<Code>(\w+)</Code>", text)
-    named = f" ({code[1]})" if code else ""
-    if "169.254." in text or "metadata.google" in text or "Account must be specified" in text:
-        return "no credentials found", "set them in the environment or the provider's own files (docs/remote.md)"
-    if "NoSuchBucket" in text:
-        return "no such bucket", "make it, or check the name"
-    if type(error).__name__ in ("PermissionDeniedError", "UnauthenticatedError"):
-        return f"access denied{named}", login
-    if isinstance(error, NotImplementedError) or type(error).__name__ == "NotSupportedError" or "NotImplemented" in text:
-        return "this storage has no conditional put", "versions are only safe where there is one: choose another storage"
-    if "TimedOut" in text or "timed out" in text:
-        return f"no answer within {READ_S} s", "try again; nothing was committed"
-    if answered:
-        return f"the server answered {answered[1]}{named}", "try again later; nothing was committed"
-    if "kind: Connect" in text or "error sending request" in text or "dns error" in text:
-        return "the server cannot be reached", "check the network and AWS_ENDPOINT_URL; nothing was committed"
-    return re.sub(r"\?\S*", "", text.partition("\n")[0])[:200], "see docs/remote.md"
+    for sign, meaning, remedy in _SIGNS:
+        if re.search(sign, text):
+            found = meaning.format(status=status[1] if status else "")
+            return f"{found} ({code[1]})" if code and meaning != _BUCKET[0] else found, remedy
+    return re.sub(r"\?\S*", "", str(error).partition("\n")[0])[:200], "see docs/remote.md"
 
 
 def open_bucket(url: str, endpoint: str | None) -> Bucket:
@@ -253,7 +266,7 @@ def open_bucket(url: str, endpoint: str | None) -> Bucket:
     """
     if find_spec("obstore") is None:
         found = "a store in object storage, and obstore is not installed"
-        raise ConfigError(f"store {url}", found, "the remote extra", "pip install 'sft-toolkit[remote]'")
+        raise ConfigError(f"store {url}", found, "the remote extra", "install it: pip install 'sft-toolkit[remote]'")
     from obstore.exceptions import BaseError  # noqa: PLC0415 # as above
     from obstore.store import from_url  # noqa: PLC0415 # as above
 
@@ -295,7 +308,7 @@ def aws_profile(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
     if not any(environment.get(name) for name in ("AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE")):
         keys = _section(Path(environment.get("AWS_SHARED_CREDENTIALS_FILE") or home / "credentials"), profile)
         names = {"aws_access_key_id": "access_key_id", "aws_secret_access_key": "secret_access_key"}
-        names["aws_session_token"] = "session_token"
+        names |= {f"aws_{name}": name for name in ("session_token",)}
         found.update({ours: keys[theirs] for theirs, ours in names.items() if theirs in keys})
     if not (environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION")):
         section = profile if profile == "default" else f"profile {profile}"

@@ -355,6 +355,8 @@ class SelectConfig(Config):
 
     files = ("tokenizer",)
 
+    commercial: bool = False
+    """Leave out rows of sources whose licence and terms do not clearly allow commercial use (docs/licences.md)."""
     top: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
     """Share of the rows that stays, above 0 and up to 1: the best by score."""
     rows: Amount | None = None
@@ -432,4 +434,4 @@ class SplitConfig(Config):
 Format = Literal["alpaca", "dolly", "openorca", "sharegpt", "openai", "auto"]
 
 
-ExportFormat = Literal["jsonl", "parquet", "alpaca", "dolly", "openorca", "sharegpt", "openai", "dpo"]
+ExportFormat = Literal["jsonl", "parquet", "alpaca", "dolly", "openorca", "sharegpt", "openai", "dpo", "hf"]

@@ -9,14 +9,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
 from schemas.errors import ConfigError, CorruptObjectError
-from schemas.manifest import FileEntry, Manifest, StageCount, reads_digest
+from schemas.manifest import FileEntry, Manifest, StageCount, digest, reads_digest
 from schemas.objects import Checked, check_object
 from schemas.record import EDITABLE, TEXT_SCHEMA, Record, record_of
 from schemas.reference import manifest_path, read_manifest
+from schemas.remote import bring_along
 from schemas.stages import ANNOTATION_COLUMNS, STAGES, before
 
 _OUTCOME = ("kept", "reject_reason", "reject_detail", "stage")
@@ -164,6 +166,7 @@ class Dataset:
 
     def path(self, file: FileEntry) -> Path:
         """Give the path of an object after its bytes were found right."""
+        bring_along(self.root, file, self.manifest.files)
         return check_object(self.root, file, self._checked)
 
     @cached_property
@@ -213,8 +216,17 @@ class Dataset:
 
     def stale(self) -> list[str]:
         """Name the stages that ran before something that they read was changed."""
+        return [s.name for s in self.manifest.stages if self.reads(s.name, s.config) != s.reads]
+
+    def reads(self, stage: str, config: Mapping[str, Any]) -> str:
+        """Digest everything that a stage of these settings reads: the objects before it, and with `commercial` the
+        licences and terms of the sources.
+        """
         m = self.manifest
-        return [s.name for s in m.stages if reads_digest(m.files, s.name, before(s.name)) != s.reads]
+        objects = reads_digest(m.files, stage, before(stage))
+        if not config.get("commercial"):
+            return objects
+        return digest([objects, [[s.name, s.license, s.terms] for s in m.sources]])
 
     def counts(self) -> tuple[StageCount, ...]:
         """Recompute from the objects how many rows entered each stage, were kept, edited and rejected, and why."""

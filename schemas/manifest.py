@@ -20,7 +20,7 @@ FEATURES: frozenset[str] = frozenset({"overlays", "shard-index", "split-ledger"}
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9](\.?[A-Za-z0-9_-])*\.?$", max_length=100)]
-"""What is safe as the name of a folder; a manifest from elsewhere may hold no other (see `schemas.reference.check_name`)."""
+"""What is safe as the name of a folder (see `schemas.reference.check_name`). A manifest may hold no other."""
 Count = Annotated[int, Field(ge=0)]
 Role = Literal["text", "overlay", "annotation", "index", "model"]
 

@@ -12,6 +12,7 @@ from schemas.errors import CorruptObjectError, StoreError
 from schemas.manifest import FileEntry
 from schemas.place import inside, read_bytes
 from schemas.record import OVERLAY_SCHEMA, TEXT_SCHEMA, VERDICT_SCHEMA, check_schema
+from schemas.remote import remote_of
 from schemas.stages import ANNOTATION_COLUMNS
 
 
@@ -25,11 +26,11 @@ class Checked:
     """Which objects were already read whole and found right, by size, times and inode, in one append-only file.
 
     A file whose bytes change gets another ctime, so it is read again. With `afresh` nothing is believed that was
-    found before (`sft verify --deep`): each object is read again, once. A line that was torn by a crash holds for no file.
+    found before (`sft verify --deep`): each object is read again, once. A line that a crash tore holds for no file.
     """
 
     def __init__(self, root: Path, *, afresh: bool = False) -> None:
-        self._root, self._afresh = root, afresh
+        self._root, self.afresh = root, afresh
         self._known: set[str] = set() if afresh else set(self._lines())
 
     def _lines(self) -> list[str]:
@@ -52,7 +53,7 @@ class Checked:
         if line in self._known:
             return
         self._known.add(line)
-        if self._afresh:
+        if self.afresh:
             return
         with suppress(OSError):  # a read-only store is read all the same; it is only checked again next time
             path = self._root / "checked.log"
@@ -70,12 +71,18 @@ def check_object(root: Path, file: FileEntry, checked: Checked | None) -> Path:
     """
     path = inside(root, *file.path.split("/"))
     where = f"object {file.path} ({file.stage} {file.role}{f' of {file.source}' if file.source else ''})"
+    remote = remote_of(root)
     try:
+        if remote and not (checked is not None and path.is_file() and (file.sha256, path) in checked):
+            remote.hold(file.sha256, anew=checked is None or checked.afresh)
         if not stat.S_ISREG(path.lstat().st_mode):
             raise CorruptObjectError(where, "not a file", "the file that was written", "restore it from a backup")
         if checked is not None and (file.sha256, path) in checked:
             return path
         found = file_sha256(path)
+        if remote and found != file.sha256:  # the copy on this machine went bad
+            remote.hold(file.sha256, anew=True)
+            found = file_sha256(path)
     except FileNotFoundError as error:
         raise CorruptObjectError(
             where, "missing", "every object that a manifest names", "restore it from a backup"

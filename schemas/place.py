@@ -1,8 +1,8 @@
-"""Where a file of a store lies, and that it lies there: nothing below a store's folder is read or written through a link.
+"""Where a file of a store lies, and that it lies there: nothing in a store is read or written through a link.
 
-The folder itself may be a link, since whoever named the store knows where it is. Below it a link could lead anywhere, and
-a store that came from elsewhere could have us read or overwrite what is not its own. Who wants objects on another disk
-moves the whole store, or mounts the disk there.
+The store's folder itself may be a link, since whoever named the store knows where it is. Below it a link could lead
+anywhere, and a store that came from elsewhere could have us read or overwrite what is not its own. Who wants objects on
+another disk moves the whole store, or mounts the disk there.
 """
 
 import os
@@ -31,12 +31,12 @@ def inside(root: Path, *parts: str) -> Path:
 
 
 def listed(folder: Path) -> list[str]:
-    """Give the names in a folder, sorted; none where there is no such folder. Raises StoreError where it is not let read.
+    """Give the names in a folder, sorted; none where there is no such folder. Raises StoreError where it is unreadable.
 
     A folder that cannot be read is never an empty one: gc would take what is named there for garbage.
     """
     try:
-        return sorted(os.listdir(folder))
+        return sorted(path.name for path in folder.iterdir())
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
@@ -44,7 +44,7 @@ def listed(folder: Path) -> list[str]:
 
 
 def read_bytes(path: Path, where: str) -> bytes:
-    """Read a small file whole: a regular one of at most MAX_BYTES. Raises StoreError otherwise, at once, also for a pipe."""
+    """Read a small file whole: a regular one of at most MAX_BYTES. Raises StoreError otherwise, also for a pipe."""
     try:
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
             found = os.fstat(file.fileno())

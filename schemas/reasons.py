@@ -83,6 +83,7 @@ REASONS: dict[str, str] = {
     # decontaminate
     "contaminated:eval": "The row holds an item of an evaluation set, so a score on that set would mean nothing.",
     # select
+    "select:licence": "The licence or the terms of its source do not clearly allow commercial use.",
     "select:not_sampled": "The row was not among those that were drawn at random from its source.",
     "select:too_similar": "The row is more similar than allowed to one that was taken before it.",
     "select:quota": "Enough rows of its source or its task were taken before it.",

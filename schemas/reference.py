@@ -16,9 +16,11 @@ from schemas.errors import ConfigError, CorruptObjectError, StoreError, UnknownR
 from schemas.manifest import FEATURES, FORMAT, Manifest, manifest_id
 from schemas.place import inside, listed, read_bytes
 from schemas.record import SCHEMA_VERSION
+from schemas.remote import remote_of, shown
 from schemas.stages import STAGES
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+SHA256 = re.compile(r"[0-9a-f]{64}")
 _DIGITS = 18
 """Digits of a version's number at most: it fits 64 bits."""
 
@@ -50,18 +52,24 @@ def check_name(name: str, what: str) -> str:
 
 def versions_of(root: Path, name: str) -> list[int]:
     """List the version numbers of a dataset, in order; empty where there is no such dataset."""
+    if remote := remote_of(root):
+        return remote.versions(name)
     numbers = (n.removesuffix(".json") for n in listed(inside(root, "datasets", name, "versions")) if _is_version(n))
     return sorted(map(int, numbers))
 
 
 def dataset_names(root: Path) -> list[str]:
     """List the datasets of a store."""
-    return [name for name in listed(inside(root, "datasets")) if versions_of(root, name)]
+    remote = remote_of(root)
+    names = remote.datasets() if remote else listed(inside(root, "datasets"))
+    return [name for name in names if versions_of(root, name)]
 
 
 def read_tags(root: Path, name: str) -> dict[str, int]:
     """Give the tags of a dataset: tag -> version number."""
     path = inside(root, "datasets", name, "tags.json")
+    if remote := remote_of(root):
+        remote.bring_tags(name)
     if not path.exists():
         return {}
     expected = "a JSON object of tag: version number"
@@ -89,12 +97,12 @@ def manifest_path(reference: str, root: Path) -> Path:
         there = ", ".join(dataset_names(root)) or "none yet"
         raise UnknownReferenceError(
             f"dataset {name!r}",
-            f"not in the store {root}",
+            f"not in the store {shown(root)}",
             f"one of its datasets ({there})",
             "check --store and the name",
         )
     if not at:
-        return inside(root, "datasets", name, "versions", version_file(numbers[-1]))
+        return _manifest_file(root, name, numbers[-1])
     tags = {} if _is_number(version) else read_tags(root, name)
     number = int(version) if _is_number(version) else tags.get(version)
     if number not in numbers:
@@ -106,7 +114,13 @@ def manifest_path(reference: str, root: Path) -> Path:
             f"a number up to {numbers[-1]} or a tag ({known})",
             f"see `sft log {name}`",
         )
-    return inside(root, "datasets", name, "versions", version_file(number))
+    return _manifest_file(root, name, number)
+
+
+def _manifest_file(root: Path, name: str, seq: int) -> Path:
+    if remote := remote_of(root):
+        remote.bring_manifest(name, seq)
+    return inside(root, "datasets", name, "versions", version_file(seq))
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -129,6 +143,30 @@ def read_manifest(path: Path) -> Manifest:
         found = f"it says that it is {manifest.name}@{manifest.seq}"
         raise CorruptObjectError(where, found, "a manifest where it was committed")
     return manifest
+
+
+def read_runs(root: Path) -> list[dict[str, Any]]:
+    """Read the records of the training runs that are registered in a store, by id."""
+    if remote := remote_of(root):
+        remote.bring_runs()
+    names = [name for name in listed(inside(root, "runs")) if name.endswith(".json")]
+    return [read_run(inside(root, "runs", name)) for name in names]
+
+
+def read_run(path: Path) -> dict[str, Any]:
+    """Read what is known of a run; raise StoreError where it is not what `register_run` writes."""
+    where, expected = f"run {path}", "the record of a training run"
+    try:
+        run: Any = json.loads(read_bytes(path, where))
+    except (ValueError, RecursionError) as error:
+        raise CorruptObjectError(where, f"not JSON ({error})", expected, "restore it from a backup") from error
+    objects: Any = run.get("objects", {}) if isinstance(run, dict) else None
+    if not isinstance(run, dict) or not isinstance(objects, dict) or run.get("run_id") != path.stem:
+        raise CorruptObjectError(where, "not a record of that run", expected, "restore it from a backup")
+    named: list[Any] = [sha256 for sha256 in (run.get("records"), *objects.values()) if sha256 is not None]
+    if odd := [sha256 for sha256 in named if not (isinstance(sha256, str) and SHA256.fullmatch(sha256))]:
+        raise CorruptObjectError(where, f"{odd[0]!r} names no object", "sha256 in hex", "restore it from a backup")
+    return run
 
 
 class _Release(BaseModel):

@@ -1,4 +1,4 @@
-"""A store in object storage: a folder on this machine that holds what was needed of it, and is otherwise like any store.
+"""A store in object storage: a folder on this machine that holds what was needed of it, and is like any store.
 
 `--store s3://BUCKET/PREFIX` leads to the mirror, a folder with `remote.json`, and everything goes on working with that
 folder. What is shared is fetched when it is first asked for: which versions, tags and runs there are is asked every
@@ -12,7 +12,7 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -29,8 +29,11 @@ PARALLEL = 8
 FRESH_S = 1.0
 """For so long one list of versions is good: a log of 800 versions asks once. Commits do not depend on it."""
 
+SAID_BYTES = 4 << 20
+"""A transfer of more than this is worth a line: it takes over a second on a line of 4 MB/s."""
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # as `schemas.reference.NAME`; a bucket's keys are anybody's
-_VERSION = re.compile(r"(\d{6,9})\.json")
+_VERSION = re.compile(r"(\d{6}|[1-9]\d{6,17})\.json")
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -69,9 +72,11 @@ class Remote:
         return sorted(self._versions(name))
 
     def _versions(self, name: str) -> dict[int, Listed]:
+        if not _NAME.fullmatch(name):
+            return {}
         asked, found = self._listed.get(name, (0.0, {}))
         if not asked or time.monotonic() - asked > FRESH_S:
-            listed = self.bucket.list(f"datasets/{name}/versions")
+            listed = self.bucket.below(f"datasets/{name}/versions")
             numbers = ((_VERSION.fullmatch(one.key.rpartition("/")[2]), one) for one in listed)
             found = {int(number[1]): one for number, one in numbers if number and one.key.count("/") == 3}
             self._listed[name] = (time.monotonic(), found)
@@ -92,7 +97,7 @@ class Remote:
 
     def bring_runs(self) -> None:
         """Fetch the registered runs that are new or have changed."""
-        runs = [one for one in self.bucket.list("runs") if one.key.endswith(".json") and one.key.count("/") == 1]
+        runs = [one for one in self.bucket.below("runs") if one.key.endswith(".json") and one.key.count("/") == 1]
         together(self._bring_file, [one for one in runs if _NAME.fullmatch(one.key[5:-5])])
 
     def _bring_file(self, listed: Listed) -> None:
@@ -145,14 +150,28 @@ class Remote:
     def bring(self, files: Iterable[FileEntry]) -> None:
         """Fetch several objects at once, those that are not here."""
         missing = {file.sha256: file.bytes for file in files if not (self.root / file.path).is_file()}
-        if len(missing) > 1 or sum(missing.values()) > 1 << 20:
-            self.said(f"fetching {len(missing)} objects, {sum(missing.values()) / 1e6:,.1f} MB, from {self.bucket.url}")
+        self.say_transfer("fetching", "from", list(missing.values()))
         together(self.hold, list(missing))
+
+    def lacking(self, files: Iterable[FileEntry]) -> list[str]:
+        """Say which objects are not in the storage with the size that a manifest states, whatever is here."""
+        there = {one.key: one.size for one in self.bucket.below("objects")}
+        return [
+            f"object {file.path} in {self.bucket.url}: {f'{there[file.path]} bytes' if file.path in there else 'missing'}"
+            f"; expected {file.bytes} bytes. Restore it from a backup, or from a machine that read it before"
+            for file in files
+            if there.get(file.path) != file.bytes
+        ]
+
+    def say_transfer(self, doing: str, way: str, sizes: Sequence[int]) -> None:
+        """Tell a person about a transfer that may take a while; sizes in bytes."""
+        if sum(sizes) > SAID_BYTES:
+            self.said(f"{doing} {len(sizes)} objects, {sum(sizes) / 1e6:,.0f} MB, {way} {self.bucket.url}")
 
     # this machine's side ----------------------------------------------------------------------------------------------
 
     @contextmanager
-    def _temporary(self) -> Iterator[Path]:
+    def _temporary(self) -> Generator[Path]:
         folder = self.root / "tmp"
         folder.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=folder)
@@ -163,7 +182,7 @@ class Remote:
             Path(name).unlink(missing_ok=True)
 
     @contextmanager
-    def _here(self) -> Iterator[None]:
+    def _here(self) -> Generator[None]:
         try:
             yield
         except OSError as error:
@@ -194,7 +213,9 @@ def mirror(url: str) -> Path:
             temporary.replace(facts)
     except OSError as error:
         found = error.strerror or str(error)
-        raise StoreError(f"mirror {root} of {url}", found, "a folder to write to", "name another by SFT_CACHE") from error
+        raise StoreError(
+            f"mirror {root} of {url}", found, "a folder to write to", "name another by SFT_CACHE"
+        ) from error
     return root
 
 
@@ -229,6 +250,6 @@ def shown(root: Path) -> str:
     return remote.bucket.url if remote else str(root)
 
 
-def place(text: str | Path) -> Path:
+def folder_of(text: str | Path) -> Path:
     """Give the folder of a store from what a person wrote: a folder, or a URL."""
     return mirror(str(text)) if is_url(str(text)) else Path(text)

@@ -1,11 +1,12 @@
 """A small S3 for tests: one bucket in memory behind http.server, on 127.0.0.1 and a port of its own.
 
-It speaks what a client of a store needs: PUT with If-None-Match and If-Match, GET with Range, HEAD, DELETE, POST ?delete,
-ListObjectsV2 in pages, multipart uploads. Signatures are not checked; who signs is remembered. `Faults` says what goes
-wrong on purpose.
+It speaks what a client of a store needs: PUT with If-None-Match and If-Match, GET with Range, HEAD, DELETE, POST
+?delete, ListObjectsV2 in pages, multipart uploads. Signatures are not checked; who signs is remembered. `Faults` says
+what goes wrong on purpose.
 """
 
 import hashlib
+import os
 import re
 import threading
 import time
@@ -14,9 +15,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
+
+import pytest
+
+from schemas import bucket
 
 PAGE = 7
 """Keys in one page of a listing: few, so that every test walks through pages."""
@@ -92,19 +98,21 @@ class S3:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = 1 << 16  # head and body leave in one packet
+    disable_nagle_algorithm = True
     s3: S3
 
     def log_message(self, format: str, *args: Any) -> None:
         """Say nothing."""
 
-    def answer(self, status: int, body: bytes = b"", **headers: str) -> None:
+    def answer(self, status: int, body: bytes = b"", /, **headers: str) -> None:
         if self.s3.loses(self.command, self.path):
             self.close_connection = True
             return
         self.send_response(status)
+        self.send_header("Content-Length", headers.pop("length", str(len(body))))
         for name, value in headers.items():
             self.send_header(name.replace("_", "-"), value)
-        self.send_header("Content-Length", headers.pop("length", str(len(body))))
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
@@ -145,16 +153,9 @@ class _Handler(BaseHTTPRequestHandler):
             return self.error(status, {403: "AccessDenied", 501: "NotImplemented"}.get(status, "SlowDown"))
         if bucket != "b":
             return self.error(404, "NoSuchBucket")
-        with self.s3.lock:
-            if self.command == "POST":
-                return self.post(key, query, body)
-            if self.command == "PUT":
-                return self.put(key, query, body)
-            if self.command == "DELETE":
-                self.s3.uploads.pop(query.get("uploadId", ""), None) if "uploadId" in query else self.s3.blobs.pop(
-                    key, None
-                )
-                return self.answer(204)
+        with self.s3.lock:  # one request at a time changes or lists: conditions hold as they do in the real one
+            if self.command in ("POST", "PUT", "DELETE"):
+                return {"POST": self.post, "PUT": self.put, "DELETE": self.delete}[self.command](key, query, body)
             if not key:
                 return self.list(query)
             blob = self.s3.blobs.get(key)
@@ -180,6 +181,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.s3.blobs[key] = Blob(body)
         return self.answer(200, ETag=self.s3.blobs[key].etag)
 
+    def delete(self, key: str, query: dict[str, str], _body: bytes) -> None:
+        self.s3.uploads.pop(query.get("uploadId", ""), None)
+        if "uploadId" not in query:
+            self.s3.blobs.pop(key, None)
+        self.answer(204)
+
     def post(self, key: str, query: dict[str, str], body: bytes) -> None:
         if "delete" in query:
             gone = re.findall(r"<Key>(.*?)</Key>", body.decode())
@@ -191,9 +198,7 @@ class _Handler(BaseHTTPRequestHandler):
             upload = f"u{len(self.s3.uploads)}-{time.monotonic_ns()}"
             self.s3.uploads[upload] = {}
             names = f"<Bucket>b</Bucket><Key>{escape(key)}</Key><UploadId>{upload}</UploadId>"
-            return self.answer(
-                200, f"<InitiateMultipartUploadResult>{names}</InitiateMultipartUploadResult>".encode()
-            )
+            return self.answer(200, f"<InitiateMultipartUploadResult>{names}</InitiateMultipartUploadResult>".encode())
         parts = self.s3.uploads.pop(query["uploadId"])
         self.s3.blobs[key] = Blob(b"".join(parts[n] for n in sorted(parts)))
         told = f"<Key>{escape(key)}</Key><ETag>{escape(self.s3.blobs[key].etag)}</ETag>"
@@ -248,6 +253,18 @@ class _Server(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that went away is no error."""
+
+
+def alone(s3: S3, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make an environment in which stores in object storage are found in this bucket and nowhere else."""
+    for name in [name for name in os.environ if name.startswith(("AWS_", "GOOGLE_", "AZURE_", "SFT_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(folder / "home"))
+    monkeypatch.setenv("SFT_CACHE", str(folder / "cache"))
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test-key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test-secret")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3.endpoint)
+    monkeypatch.setattr(bucket, "RETRIES", 1)
 
 
 @contextmanager

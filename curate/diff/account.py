@@ -1,13 +1,15 @@
 """The account of a diff: everything that the page, `--json` and `--markdown` say, in the order in which they say it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Literal
+
+from pydantic import BaseModel
 
 from curate.diff.changes import Diff
 from curate.licences import Licence
 from curate.measures import Histogram, Shares
-from curate.portrait import SampleRow
+from curate.samples import SampleRow
 from schemas.manifest import StageCount
 
 
@@ -84,7 +86,7 @@ class SettingChange:
 
 @dataclass(frozen=True)
 class TextChange:
-    """A text that changed: where ("context", "messages[1] assistant"), and the pieces ("same"|"removed"|"added", text)."""
+    """A text that changed. `where`: "context", "messages[1] assistant". `pieces`: (same | removed | added, text)."""
 
     where: str
     pieces: tuple[tuple[str, str], ...]
@@ -108,8 +110,11 @@ class EditedRow:
 
 @dataclass(frozen=True)
 class Drift:
-    """A measure of a source's kept rows, before and after. `statistic`: Kolmogorov-Smirnov D for histograms, total variation
-    distance for shares, from 0 to 1. `p`: of a test that takes the two as samples; None where there are too few rows."""
+    """A measure of a source's kept rows, before and after (see `curate.diff.drift`).
+
+    `statistic`: Kolmogorov-Smirnov D for histograms, total variation distance for shares, from 0 to 1. `p`: of a test
+    that takes the two as samples; None where there are too few rows.
+    """
 
     source: str
     measure: str
@@ -122,9 +127,12 @@ class Drift:
 
 @dataclass(frozen=True)
 class ClusterChange:
-    """A near-duplicate cluster that is not what it was. `rows`: (id, place), some of them."""
+    """A near-duplicate cluster that is not what it was (see `curate.diff.clusters`). `before`, `after`: its rows.
 
-    kind: Literal["born", "gone", "merged", "split", "grown", "shrunk"]
+    `rows`: (id, place), some of them.
+    """
+
+    kind: Literal["born", "gone", "merged", "split", "grown", "shrunk", "changed"]
     before: int
     after: int
     rows: tuple[tuple[str, str], ...]
@@ -195,7 +203,34 @@ class Account:
     samples: Mapping[str, tuple[SampleRow, ...]]
     seed: int
 
+    def to_json(self) -> dict[str, Any]:
+        """Give all of it as plain values, on top of what `Diff.to_json` gives."""
+        told = self.diff.to_json()
+        rest = {f.name: _plain(getattr(self, f.name)) for f in fields(self) if f.name not in ("diff", "moves")}
+        sides = {name: {**told[name], **rest.pop(name)} for name in ("before", "after")}
+        moves = [{"before": a, "after": b, "rows": n} for (a, b), n in self.moves.items()]
+        return {**told, **sides, **rest, "moves": moves}
+
+
+def _plain(value: Any) -> Any:
+    """Give dataclasses, models, mappings and tuples as JSON has them."""
+    if is_dataclass(value):
+        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [_plain(v) for v in value]
+    return value
+
 
 def account_of(diff: Diff, *, seed: int = 0, samples: int = 5, texts_limit: int = 2_000) -> Account:
-    """Work out everything that is said of a diff."""
-    raise NotImplementedError
+    """Work out everything that is said of a diff, which is attributed already (`curate.diff.attribution`).
+
+    Memory: some 100 bytes of each row and version; the texts of the rows that are shown, at most `texts_limit` edits
+    and `samples` rows of each word.
+    """
+    from curate.diff.reckoning import reckon  # noqa: PLC0415 # its parts build on the types above
+
+    return reckon(diff, seed=seed, samples=samples, texts_limit=texts_limit)

@@ -9,6 +9,9 @@ its rows. Clusters of two versions are related where they share a row:
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import groupby, islice
+from typing import Literal, get_args
 
 import polars as pl
 
@@ -20,8 +23,11 @@ SHOWN = 50
 SHOWN_ROWS = 20
 """Rows of a cluster that are named."""
 
-_KINDS = ("merged", "split", "born", "gone", "grown", "shrunk", "changed")
-_MEMBERS = pl.Schema({"id": pl.String, "place": pl.String, "cluster": pl.String, "kept": pl.Boolean, "split": pl.String})
+Kind = Literal["merged", "split", "born", "gone", "grown", "shrunk", "changed"]
+_KINDS: tuple[Kind, ...] = get_args(Kind)
+_MEMBERS = pl.Schema(
+    {"id": pl.String, "place": pl.String, "cluster": pl.String, "kept": pl.Boolean, "split": pl.String}
+)
 
 
 def cluster_changes(before: Dataset, after: Dataset) -> tuple[dict[str, int], tuple[ClusterChange, ...]]:
@@ -34,26 +40,35 @@ def cluster_changes(before: Dataset, after: Dataset) -> tuple[dict[str, int], tu
     old, new = (members(dataset, "cluster_id").select("id", "place", "cluster") for dataset in (before, after))
     links = old.join(new, on="id", suffix="_after").group_by("cluster", "cluster_after").len("shared")
     sizes = [dict(side.group_by("cluster").len().iter_rows()) for side in (old, new)]
-    told = sorted(_related(links, *sizes), key=lambda c: (_KINDS.index(c[0]), -max(c[1], c[2]), c[3], c[4]))
-    counts = Counter(kind for kind, *_ in told)
-    shown: Counter[str] = Counter()
-    chosen: list[tuple[str, int, int, list[str], list[str]]] = []
-    for change in told:
-        shown[change[0]] += 1
-        if shown[change[0]] <= SHOWN:
-            chosen.append(change)
-    named = [_rows(side, {c for change in chosen for c in change[i]}) for i, side in ((3, old), (4, new))]
+    found = sorted(_related(links, *sizes), key=lambda c: (_KINDS.index(c.kind), -max(c.before, c.after), c.old, c.new))
+    counts = Counter(change.kind for change in found)
+    chosen = [change for _, same in groupby(found, key=lambda c: c.kind) for change in islice(same, SHOWN)]
+    rows_of = (
+        _rows(old, {c for change in chosen for c in change.old}),
+        _rows(new, {c for change in chosen for c in change.new}),
+    )
     examples: list[ClusterChange] = []
-    for kind, before_rows, after_rows, mine, other in chosen:
-        rows = sorted({row for i, side in enumerate((mine, other)) for c in side for row in named[i].get(c, ())})
-        examples.append(ClusterChange(kind, before_rows, after_rows, tuple(rows[:SHOWN_ROWS])))  # pyright: ignore[reportArgumentType] # one of _KINDS
+    for c in chosen:
+        rows = {
+            row for part, names in zip(rows_of, (c.old, c.new), strict=True) for name in names for row in part[name]
+        }
+        examples.append(ClusterChange(c.kind, c.before, c.after, tuple(sorted(rows)[:SHOWN_ROWS])))
     return {kind: counts[kind] for kind in _KINDS}, tuple(examples)
 
 
-def _related(
-    links: pl.DataFrame, old: Mapping[str, int], new: Mapping[str, int]
-) -> Iterator[tuple[str, int, int, list[str], list[str]]]:
-    """Give each change: its kind, rows before and after, the clusters before and after."""
+@dataclass(frozen=True)
+class _Change:
+    """A change of clusters: rows before and after, and the clusters' names before and after."""
+
+    kind: Kind
+    before: int
+    after: int
+    old: tuple[str, ...]
+    new: tuple[str, ...]
+
+
+def _related(links: pl.DataFrame, old: Mapping[str, int], new: Mapping[str, int]) -> Iterator[_Change]:
+    """Relate clusters, given with their rows, by the rows that they share. Reads: cluster, cluster_after, shared."""
     forward: dict[str, list[str]] = {}
     back: dict[str, list[str]] = {}
     shared: dict[tuple[str, str], int] = {}
@@ -61,18 +76,18 @@ def _related(
         forward.setdefault(a, []).append(b)
         back.setdefault(b, []).append(a)
         shared[a, b] = n
-    yield from (("gone", n, 0, [a], []) for a, n in old.items() if a not in forward)
-    yield from (("born", 0, n, [], [b]) for b, n in new.items() if b not in back)
+    yield from (_Change("gone", n, 0, (a,), ()) for a, n in old.items() if a not in forward)
+    yield from (_Change("born", 0, n, (), (b,)) for b, n in new.items() if b not in back)
     for b, those in back.items():
         if len(those) > 1:
-            yield "merged", sum(old[a] for a in those), new[b], those, [b]
+            yield _Change("merged", sum(old[a] for a in those), new[b], tuple(those), (b,))
     for a, those in forward.items():
         if len(those) > 1:
-            yield "split", old[a], sum(new[b] for b in those), [a], those
+            yield _Change("split", old[a], sum(new[b] for b in those), (a,), tuple(those))
         elif len(back[those[0]]) == 1 and not old[a] == new[those[0]] == shared[a, those[0]]:
             sizes = old[a], new[those[0]]
             kind = "grown" if sizes[0] < sizes[1] else "shrunk" if sizes[0] > sizes[1] else "changed"
-            yield kind, *sizes, [a], those
+            yield _Change(kind, *sizes, (a,), tuple(those))
 
 
 def _rows(side: pl.DataFrame, clusters: set[str]) -> dict[str, list[tuple[str, str]]]:

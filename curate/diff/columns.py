@@ -73,9 +73,7 @@ def _opinions(pair: Pair) -> Iterator[tuple[str, str, str, int]]:
 def _differences(stage: str, old: pl.DataFrame, new: pl.DataFrame) -> Iterator[tuple[str, str, str, int]]:
     """Count the rows in which columns differ, by source. Reads: source, and the columns to compare."""
     columns = [c for c in old.columns if c != "source"]
-    differs = old.select(
-        pl.col("source").cast(pl.String), *(pl.Series(c, old[c].ne_missing(new[c])) for c in columns)
-    )
+    differs = old.select(pl.col("source").cast(pl.String), *(pl.Series(c, old[c].ne_missing(new[c])) for c in columns))
     for source, *counts in differs.group_by("source").agg(pl.col(columns).sum()).iter_rows():
         yield from ((stage, column, source, n) for column, n in zip(columns, counts, strict=True) if n)
 

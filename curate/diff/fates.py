@@ -1,7 +1,7 @@
 """Fates: what becomes of rows from one version to the other: kept, rejected by a stage, not there; in which split."""
 
-from collections.abc import Iterable, Mapping
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import polars as pl

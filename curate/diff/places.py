@@ -5,11 +5,12 @@ side, row by row; what is left is matched by id, from 90 bytes a row: the id as 
 is only compared.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import polars as pl
 
 from schemas.dataset import Dataset, Shard
+from schemas.record import OVERLAY_SCHEMA
 from schemas.stages import ANNOTATION_COLUMNS
 
 PLACES = pl.Schema(dict.fromkeys(("shard", "row", "shard_after", "row_after"), pl.UInt32))
@@ -71,19 +72,61 @@ def changed_places(before: Dataset, after: Dataset) -> pl.DataFrame:
 
 
 def read_places(
-    dataset: Dataset, places: pl.DataFrame, columns: Sequence[str], *, before_stage: str | None = None
+    dataset: Dataset,
+    places: pl.DataFrame,
+    columns: Sequence[str],
+    *,
+    before_stage: str | None = None,
+    then: Sequence[pl.Expr] | None = None,
 ) -> pl.DataFrame:
-    """Give columns of the rows at places (shard, row), in their order; nulls where a place is null."""
-    read: list[pl.DataFrame] = []
+    """Give columns of the rows at places (shard, row), in their order; nulls where a place is null.
+
+    `then`: what is made of the columns, while a shard is read.
+    """
+    made = [pl.col(column) for column in columns] if then is None else then
+
+    def read(shard: Shard) -> pl.LazyFrame:
+        return shard.view(columns, before_stage=before_stage).with_row_index("row")
+
+    found = _read(dataset, places, read, lambda rows: rows.select("row", *made))
+    return found if found is not None else _nulls(dataset.scan(columns, before_stage=before_stage).select(made), places)
+
+
+def read_overlays(dataset: Dataset, places: pl.DataFrame, stage: str) -> pl.DataFrame:
+    """Give what a stage rewrote at places, as `read_places` does; nulls where it left the row as it was.
+
+    Adds: content_hash, edits.
+    """
+    columns = ("content_hash", "edits")
+
+    def read(shard: Shard) -> pl.LazyFrame:
+        overlay = shard.overlays.get(stage)
+        return pl.scan_ipc(overlay) if overlay else OVERLAY_SCHEMA.to_frame().lazy()
+
+    found = _read(dataset, places, read, lambda rows: rows.select("row", *columns))
+    return found if found is not None else _nulls(OVERLAY_SCHEMA.to_frame().lazy().select(columns), places)
+
+
+def _read(
+    dataset: Dataset,
+    places: pl.DataFrame,
+    read: Callable[[Shard], pl.LazyFrame],
+    then: Callable[[pl.LazyFrame], pl.LazyFrame],
+) -> pl.DataFrame | None:
+    """Read rows shard by shard and put them in the order of their places; None where no place is there."""
+    found: list[pl.DataFrame] = []
     for (number,), rows in places.drop_nulls().partition_by("shard", as_dict=True).items():
-        view = dataset.shards[int(number)].view(columns, before_stage=before_stage).with_row_index("row")
-        own = view.filter(pl.col("row").is_in(rows["row"].implode())).collect(engine="streaming")
-        read.append(own.with_columns(shard=pl.lit(number, pl.UInt32)))
-    if not read:
-        known = dataset.scan(columns, before_stage=before_stage).collect_schema()
-        return places.with_columns(pl.lit(None, dtype).alias(c) for c, dtype in known.items()).select(columns)
-    joined = places.select("shard", "row").join(pl.concat(read), on=["shard", "row"], how="left", maintain_order="left")
-    return joined.select(columns)
+        own = read(dataset.shards[int(number)]).filter(pl.col("row").is_in(rows["row"].implode()))
+        found.append(then(own).collect(engine="streaming").with_columns(shard=pl.lit(number, pl.UInt32)))
+    if not found:
+        return None
+    rows = places.select("shard", "row").join(pl.concat(found), on=["shard", "row"], how="left", maintain_order="left")
+    return rows.drop("shard", "row")
+
+
+def _nulls(like: pl.LazyFrame, places: pl.DataFrame) -> pl.DataFrame:
+    known = like.collect_schema()
+    return places.with_columns(pl.lit(None, dtype).alias(c) for c, dtype in known.items()).select(list(known))
 
 
 def side(places: pl.DataFrame, *, after: bool) -> pl.DataFrame:

@@ -1,7 +1,8 @@
 """Reviews: what became of people's decisions from one version to the other."""
 
 from collections import Counter
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
 
 import polars as pl
 
@@ -9,7 +10,8 @@ from curate.diff.account import ReviewChange
 from curate.review.responses import read_ledger
 from schemas.dataset import Dataset
 
-_KINDS = ("carried", "new", "changed", "gone", "stale")
+Kind = Literal["carried", "new", "changed", "gone", "stale"]
+_KINDS: tuple[Kind, ...] = get_args(Kind)
 _READS = ("id", "source", "source_row", "override", "review_status", "rating", "corrected_by", "reviewers")
 
 
@@ -28,20 +30,24 @@ def review_changes(before: Dataset, after: Dataset) -> tuple[dict[str, int], tup
     told: list[ReviewChange] = []
     for row in sorted({*old, *new}, key=lambda r: (new.get(r) or old[r])["place"]):
         mine, other = old.get(row), new.get(row)
-        decisions = [None if one is None else one["decision"] for one in (mine, other)]
-        if mine is None:
-            kind = "new"
-        elif other is None:
-            kind = "stale" if row in said else "gone"
-        else:
-            kind = "carried" if decisions[0] == decisions[1] else "changed"
+        kind = _kind(mine, other, said=row in said)
         counts[kind] += 1
-        if kind != "carried":
-            latest = other or mine or {}
-            reviewers = tuple(latest["reviewers"] or ())
-            told.append(ReviewChange(row, latest["place"], kind, *decisions, reviewers))  # pyright: ignore[reportArgumentType] # one of _KINDS
+        if kind == "carried":
+            continue
+        latest = other or mine or {}
+        words = [one["decision"] if one else None for one in (mine, other)]
+        told.append(ReviewChange(row, latest["place"], kind, words[0], words[1], tuple(latest["reviewers"] or ())))
     told.sort(key=lambda change: _KINDS.index(change.kind))
     return {kind: counts[kind] for kind in _KINDS}, tuple(told)
+
+
+def _kind(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None, *, said: bool) -> Kind:
+    """Name what became of a decision; `said`: people's responses about the row are still there."""
+    if old is None:
+        return "new"
+    if new is None:
+        return "stale" if said else "gone"
+    return "carried" if old["decision"] == new["decision"] else "changed"
 
 
 def _decisions(dataset: Dataset) -> dict[str, dict[str, Any]]:

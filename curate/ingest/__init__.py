@@ -19,6 +19,7 @@ from curate.ingest.read import rows_of
 from curate.ingest.row import Row, RowError, TooLongError, canonical_text, json_text, kind
 from curate.ingest.shards import ShardWriter
 from curate.ingest.sniff import SAMPLE_BYTES, SAMPLE_ROWS, Sniffed, fields_found, fitting, sniff
+from curate.licences import read_licence
 from curate.stage import Progress, no_progress
 from curate.store import Store
 from schemas.config import Format, IngestConfig
@@ -233,6 +234,8 @@ class _Run:
                 f"{self._keys.repeated_ids:,} rows repeat the id of an earlier row; they are kept as ID#2, ID#3 …"
             )
         config = self._config
+        if note := read_licence(config.license).note:
+            self._notes.append(f"licence: {note}")
         source = Source(
             name=self._source,
             format=self._format.name,

@@ -58,7 +58,7 @@ class SourceFacts:
 
 @dataclass(frozen=True)
 class Reviewing:
-    """What people did. `rows`: that somebody decided; `per_row`: fewest and most reviewers of one; `agreement`: mean share."""
+    """What people did. `rows`: those that somebody saw; `per_row`: fewest and most reviewers; `agreement`: its mean."""
 
     rows: int
     per_row: tuple[int, int]
@@ -69,7 +69,8 @@ class Reviewing:
 @dataclass(frozen=True)
 class Facts:
     """A published version. `personal`: kinds of personal data and secrets -> published rows that hold one (None: nobody
-    has looked); `evals`: evaluation sets that it was searched for. `tokens` are of all kept rows, estimated."""
+    has looked); `evals`: evaluation sets that it was searched for; `tokens`: of the published rows, estimated from
+    characters; `whole`: all kept rows are published."""
 
     manifest: Manifest
     about: About
@@ -84,8 +85,9 @@ class Facts:
     evals: tuple[str, ...] | None
     reviewing: Reviewing | None
     languages: tuple[str, ...]
+    tokens: int
     whole: bool
-    repo: str | None
+    page: str | None
     revision: str
 
     @property
@@ -133,9 +135,14 @@ class Facts:
         return stated.isoformat() if stated else datetime.fromisoformat(self.manifest.created).date().isoformat()
 
     @property
+    def citation(self) -> str:
+        """How to cite it: as stated, else by version and manifest."""
+        return self.about.citation or f"{self.title}, version {self.version}, manifest {self.manifest.id}"
+
+    @property
     def url(self) -> str | None:
-        """Web page: as stated, else that of the repository."""
-        return self.about.url or (f"https://huggingface.co/datasets/{self.repo}" if self.repo else None)
+        """Web page: as stated, else that of the repository (`page`)."""
+        return self.about.url or self.page
 
     @property
     def size_category(self) -> str:
@@ -146,7 +153,9 @@ class Facts:
     def missing(self) -> tuple[str, ...]:
         """What readers look for and nobody has stated."""
         stated = {name for name in EXPECTED if getattr(self.about, name)} | ({"url"} if self.url else set())
-        kinds = [f"sources.{s.portrait.name}.kind" for s in self.sources if not s.about.kind and not s.portrait.generated_by]
+        kinds = [
+            f"sources.{s.portrait.name}.kind" for s in self.sources if not s.about.kind and not s.portrait.generated_by
+        ]
         unlicensed = [f"licence of {s.portrait.name}" for s in self.sources if not s.portrait.licence.expression]
         return (*(name for name in EXPECTED if name not in stated), *kinds, *unlicensed)
 
@@ -167,7 +176,7 @@ class Facts:
             "splits": self.by_split,
             "rows_in_store": summary.rows,
             "kept_in_store": summary.kept,
-            "tokens_estimated": self.portrait.tokens if self.whole else None,
+            "tokens_estimated": self.tokens,
             "columns": {name: COLUMNS[name] for name in self.shape.schema.names},
             "licence": _licence_json(self.licence),
             "sources": [
@@ -218,7 +227,7 @@ def facts_of(
     shape: Shape,
     *,
     splits: tuple[str | None, ...],
-    repo: str | None = None,
+    page: str | None = None,
     revision: str = "main",
 ) -> Facts:
     """Work out what is said of the rows that were written: the kept ones of `splits` (None: all).
@@ -245,8 +254,11 @@ def facts_of(
         evals=tuple(str(name) for name in decontaminate.config.get("eval", ())) if decontaminate else None,
         reviewing=_reviewing(rows) if m.stage("review") else None,
         languages=_languages(portrait),
+        tokens=portrait.tokens
+        if splits == (None,)
+        else sum(portrait.tokens_by_split.get(split, 0) for split in splits if split),
         whole=sum(f.rows for f in files) == portrait.summary.kept,
-        repo=repo,
+        page=page,
         revision=revision,
     )
 
@@ -272,7 +284,9 @@ def _public(uri: str) -> str:
     parts = urlsplit(uri)
     if parts.scheme not in ("hf", "http", "https"):
         return uri.replace("\\", "/").rstrip("/").rpartition("/")[2]
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2] if parts.scheme != "hf" else parts.netloc, query="").geturl()
+    return parts._replace(
+        netloc=parts.netloc.rpartition("@")[2] if parts.scheme != "hf" else parts.netloc, query=""
+    ).geturl()
 
 
 def _personal(rows: pl.DataFrame, *, redacted: bool) -> dict[str, int]:

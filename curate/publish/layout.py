@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
@@ -26,7 +27,7 @@ from schemas.objects import file_sha256
 from schemas.stages import SPLITS
 
 SHARD_BYTES = 256 << 20
-"""A Parquet file ends after the row group with which it reaches this size; larger ones are slow to browse and resume."""
+"""A Parquet file ends with the row group by which it reaches this size; larger ones are slow to browse and resume."""
 ROW_GROUP_BYTES = 32 << 20
 """Bytes in memory of a row group: readers that want one row load that much."""
 
@@ -50,12 +51,12 @@ def publish(
     *,
     about: About | None = None,
     splits: tuple[str, ...] | None = None,
-    repo: str | None = None,
+    page: str | None = None,
     revision: str = "main",
 ) -> Published:
     """Write the kept rows of a version, and all that is said of them, into the new folder `to`.
 
-    `splits`: those that are wanted (None: all); `repo`, `revision`: where on the hub it will lie, for the addresses in
+    `splits`: those that are wanted (None: all); `page`, `revision`: where on the hub it will lie, for the addresses in
     croissant.json (None: beside it). Raises ConfigError for a folder that is in use, splits that are not there, rows
     that have none, an `about` that names a source which is not there, and a version without kept rows.
     """
@@ -67,7 +68,7 @@ def publish(
         files = tuple(file for split in wanted for file in _write_split(dataset, shape, split, folder))
         if not files:
             raise ConfigError(f"dataset {dataset.manifest.name!r}", "no kept rows to publish", "one at least")
-        facts = facts_of(dataset, about, files, shape, splits=wanted, repo=repo, revision=revision)
+        facts = facts_of(dataset, about, files, shape, splits=wanted, page=page, revision=revision)
         described = croissant(facts)
         texts = {
             "README.md": card(facts),
@@ -98,7 +99,11 @@ def _splits(dataset: Dataset, splits: tuple[str, ...] | None) -> tuple[str | Non
             raise ConfigError(f"dataset {m.name!r}", "not split yet", "a split", remedy)
         return (None,)
     without = sum(
-        shard.view(["kept", "split"]).filter(pl.col("kept") & pl.col("split").is_null()).select(pl.len()).collect().item()
+        shard.view(["kept", "split"])
+        .filter(pl.col("kept") & pl.col("split").is_null())
+        .select(pl.len())
+        .collect()
+        .item()
         for shard in dataset.shards
     )
     if without:
@@ -150,9 +155,9 @@ def _groups(path: Path) -> int:
     return pq.read_metadata(path).num_row_groups
 
 
-def _row_groups(dataset: Dataset, shape: Shape, split: str | None) -> Iterator[pa.Table]:
-    """Gather slices until they fill a row group."""
-    held: list[pa.Table] = []
+def _row_groups(dataset: Dataset, shape: Shape, split: str | None) -> Iterator[Any]:
+    """Gather tables until they fill a row group."""
+    held: list[Any] = []
     size = 0
     for shard in dataset.shards:
         for table in published(shard, shape, split=split):

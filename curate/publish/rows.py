@@ -1,9 +1,9 @@
 """Rows as training tools read them: a conversation in `messages`, and what people need to know where it comes from.
 
-The columns are what `datasets` and TRL expect: `messages` is a list of {role, content}, with `name` and `tool_calls` only
-where some row has them, and `tools` is JSON text. The context stands in the first user turn, as it does for our own
-trainer (schemas.record.compose), and beside it in `context`. The fields that a format does not define (`extra`) and the
-names of files stay behind: no stage has looked at them.
+The columns are what `datasets` and TRL expect: `messages` is a list of {role, content}, with `name` and `tool_calls`
+only where some row has them, and `tools` is JSON text. The context stands in the first user turn, as it does for our
+own trainer (schemas.record.compose), and beside it in `context`. The fields that a format does not define (`extra`) and
+the names of files stay behind: no stage has looked at them.
 """
 
 import json
@@ -52,7 +52,7 @@ COLUMNS: dict[str, str] = {
 class Shape:
     """Which of the parts that are not always there the rows of a version have.
 
-    `tool_calls`: "calls" where all are of the form `CALLS`, "text" (JSON) where some are not, None where there are none.
+    `tool_calls`: "calls" where all are of the form `CALLS`, "text" (JSON) where some are not, None without any.
     """
 
     names: bool
@@ -68,8 +68,8 @@ class Shape:
         return ("id", "source", "messages", "category", "context", "tools", *more)
 
     @property
-    def schema(self) -> pa.Schema:
-        """The schema of the files."""
+    def schema(self) -> Any:
+        """The schema of the files, a `pyarrow.Schema` (pyarrow ships no types)."""
         turn = [("role", pa.string()), ("content", pa.string())]
         turn += [("name", pa.string())] if self.names else []
         turn += [("tool_calls", CALLS if self.tool_calls == "calls" else pa.string())] if self.tool_calls else []
@@ -82,18 +82,19 @@ class Shape:
 
 
 def shape_of(dataset: Dataset) -> Shape:
-    """Look which parts the kept rows of a version have. Reads: messages, tools, kept."""
-    names = tools = False
+    """Look which parts the kept rows of a version have. Reads: messages, tools, weight, kept."""
+    names = tools = weights = False
+    stages = {stage for shard in dataset.shards for stage in shard.annotations}
     calls: set[str] = set()
     for shard in dataset.shards:
-        kept = shard.view(["messages", "tools", "kept"]).filter("kept").collect()
+        kept = shard.view(["messages", "tools", "weight", "kept"]).filter("kept").collect()
         turns = kept["messages"].explode(empty_as_null=True).struct.unnest()
         names |= turns["name"].is_not_null().any()
         tools |= kept["tools"].is_not_null().any()
         calls.update(turns["tool_calls"].drop_nulls().unique())
-    stages = {stage for shard in dataset.shards for stage in shard.annotations}
+        weights |= kept["weight"].is_not_null().any()
     form = ("calls" if all(_calls(text) is not None for text in calls) else "text") if calls else None
-    return Shape(names, tools, form, "signals" in stages, "select" in stages)
+    return Shape(names, tools, form, "signals" in stages, weights)
 
 
 def _calls(text: str) -> list[dict[str, Any]] | None:
@@ -114,8 +115,8 @@ def _calls(text: str) -> list[dict[str, Any]] | None:
     return found
 
 
-def published(shard: Shard, shape: Shape, *, split: str | None) -> Iterator[pa.Table]:
-    """Give the kept rows of a shard, of one split (None: all), slice by slice, in the order of the source.
+def published(shard: Shard, shape: Shape, *, split: str | None) -> Iterator[Any]:
+    """Give the kept rows of a shard, of one split (None: all), as `pyarrow.Table`s, in the order of the source.
 
     Reads: the columns of `shape`, kept, split.
     """
@@ -128,8 +129,9 @@ def published(shard: Shard, shape: Shape, *, split: str | None) -> Iterator[pa.T
 
 
 def _row(row: Mapping[str, Any], shape: Shape) -> dict[str, Any]:
+    record = record_of(row)
     turns: list[dict[str, Any]] = []
-    for message in record_of(row).messages:
+    for message in record.messages:
         turn: dict[str, Any] = {"role": message.role, "content": message.content}
         if shape.names:
             turn["name"] = message.name
@@ -137,4 +139,5 @@ def _row(row: Mapping[str, Any], shape: Shape) -> dict[str, Any]:
             calls = message.tool_calls
             turn["tool_calls"] = _calls(calls) if calls and shape.tool_calls == "calls" else calls
         turns.append(turn)
-    return {**{name: row[name] for name in shape.schema.names if name in row}, "messages": turns}
+    more = {"messages": turns, "context": row["context"] or None}
+    return {name: row[name] for name in shape.columns} | more | ({"weight": record.weight} if shape.weights else {})

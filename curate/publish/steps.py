@@ -45,13 +45,17 @@ def _normalize(config: Mapping[str, Any]) -> str:  # noqa: ARG001 # one signatur
 def _rules(config: Mapping[str, Any]) -> str:
     own = " of the general packs, of the formats, and of the dataset's own" if config.get("rules") else ""
     off = config.get("disable") or ()
-    return f"Rules{own} judged the rows, and mended what is certain." + (f" Not applied: {', '.join(off)}." if off else "")
+    return f"Rules{own} judged the rows, and mended what is certain." + (
+        f" Not applied: {', '.join(off)}." if off else ""
+    )
 
 
 def _pii(config: Mapping[str, Any]) -> str:
     done = {"report": "reported, and left as they stand", "redact": "replaced by placeholders", "reject": "left out"}
     kinds = ", ".join(config.get("kinds", ()))
-    return f"Personal data and secrets ({kinds}) were searched for and {done.get(config.get('action', ''), 'reported')}."
+    return (
+        f"Personal data and secrets ({kinds}) were searched for and {done.get(config.get('action', ''), 'reported')}."
+    )
 
 
 def _signals(config: Mapping[str, Any]) -> str:  # noqa: ARG001 # one signature for all
@@ -61,8 +65,8 @@ def _signals(config: Mapping[str, Any]) -> str:  # noqa: ARG001 # one signature 
 def _dedup(config: Mapping[str, Any]) -> str:
     against = f", and what is in {config['against']} was left out" if config.get("against") else ""
     return (
-        f"Of rows whose word {config.get('ngram')}-grams are alike (Jaccard similarity from {config.get('threshold')} on) "
-        f"one was kept{against}."
+        f"Of rows whose word {config.get('ngram')}-grams are alike (Jaccard similarity of {config.get('threshold')} or "
+        f"more), one was kept{against}."
     )
 
 
@@ -80,8 +84,14 @@ def _score(config: Mapping[str, Any]) -> str:
 def _select(config: Mapping[str, Any]) -> str:
     limits = [f"{name} {config[name]:g}" for name in ("top", "rows", "tokens") if config.get(name) is not None]
     limits += [f"{name}" for name in ("diverse",) if config.get(name)]
-    limits += [f"{name} {', '.join(map(str, config[name]))}" for name in ("quota", "sample", "weight") if config.get(name)]
-    return f"Rows were chosen: {'; '.join(limits)}." if limits else "Rows could have been chosen within a budget; all stayed."
+    limits += [
+        f"{name} {', '.join(map(str, config[name]))}" for name in ("quota", "sample", "weight") if config.get(name)
+    ]
+    return (
+        f"Rows were chosen: {'; '.join(limits)}."
+        if limits
+        else "Rows could have been chosen within a budget; all stayed."
+    )
 
 
 def _split(config: Mapping[str, Any]) -> str:
@@ -111,7 +121,11 @@ def steps_of(dataset: Dataset) -> tuple[Step, ...]:
     """Say what the stages of a version did, in their order. Reads: the edits of the overlays."""
     m = dataset.manifest
     rules = m.stage("rules")
-    own = {f"custom:{r.name}": r.sentence for r in read(rules.config["rules"])} if rules and rules.config.get("rules") else {}
+    own = (
+        {f"custom:{r.name}": r.sentence for r in read(rules.config["rules"])}
+        if rules and rules.config.get("rules")
+        else {}
+    )
 
     def named(counts: Mapping[str, int]) -> tuple[Named, ...]:
         return tuple(

@@ -134,7 +134,7 @@ def mix(name: str, title: str, bars: Mapping[str, Mapping[str, float]]) -> Marku
             weight[part] = max(weight.get(part, 0), amount)
     order = sorted(weight, key=lambda part: (-weight[part], part))
     own, rest = (order, []) if len(order) <= MOST_SEGMENTS else (order[: MOST_SEGMENTS - 1], order[MOST_SEGMENTS - 1 :])
-    width, step, left = 720.0, 40.0, 64.0 if len(bars) > 1 else 0.0
+    width, step, left = 900.0, 40.0, 64.0 if len(bars) > 1 else 0.0
     drawn, axes = canvas(width, step * max(len(bars), 1))
     told: dict[str, str] = {}
     said: list[str] = []
@@ -154,16 +154,8 @@ def mix(name: str, title: str, bars: Mapping[str, Mapping[str, float]]) -> Marku
                 axes.add_patch(
                     Rectangle((x, y), max(span - 2, 0.5), step - 8, facecolor=colour(SERIES[number]), linewidth=0, gid=gid)
                 )
-                if span > 7 * len(words) + 16:
-                    axes.text(
-                        x + 8,
-                        y + step / 2 - 4,
-                        words,
-                        fontsize=12,
-                        color=colour("ink"),
-                        va="center",
-                        parse_math=False,
-                    )
+                inside = next((told for told in (words, part, _percent(amount / total)) if span > 7 * len(told) + 14), "")
+                label(axes, x + 8, y + step / 2 - 4, inside, ha="left", va="center")
             x += span
         said.append(f"{bar}: " + ", ".join(f"{part} {_percent(amount / total)}" for part, amount in segments if amount))
     return svg(drawn, name, title, "; ".join(said) + ".", told)

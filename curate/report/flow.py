@@ -11,6 +11,7 @@ from matplotlib.path import Path
 
 from curate.diff.account import Transition
 from curate.report.svg import canvas, colour, label, svg
+from curate.report.text import plain
 from schemas.dataset import Dataset
 from schemas.manifest import StageCount
 from schemas.stages import SPLITS, STAGES
@@ -20,7 +21,9 @@ MOST_ENDS = 8
 THINNEST = 1.5
 """Pixels of the thinnest band: two rows of a million are drawn, thicker than they are."""
 
-_WIDTH, _BAR, _SIDE = 1000.0, 10.0, 150.0
+_WIDTH, _BAR = 960.0, 10.0
+_NAME = 26
+"""Characters of a name beside a bar."""
 _TRUNK = 190.0
 """Pixels of a band that is all rows."""
 _SLOT = 36.0
@@ -89,6 +92,18 @@ def _ends(amounts: Iterable[tuple[str, int]], scale: float, start: float = 8.0) 
     return placed
 
 
+def _sides(left: Sequence[_End], right: Sequence[_End]) -> tuple[float, float]:
+    """Give the pixels that the names need on each side."""
+    longest = (max((len(_short(end.name)) for end in ends), default=0) for ends in (left, right))
+    one, other = (max(7.4 * letters + 12, 50.0) for letters in longest)
+    return one, other
+
+
+def _short(name: str) -> str:
+    name = plain(name)
+    return name if len(name) <= _NAME else name[: _NAME - 1] + "…"
+
+
 def _joined(amounts: Mapping[str, int]) -> list[tuple[str, int]]:
     named = [(name, rows) for name, rows in amounts.items() if rows]
     if len(named) <= MOST_ENDS:
@@ -112,7 +127,8 @@ def flow_chart(flow: Flow, name: str, title: str) -> Markup:
     bottom = top + _TRUNK + 34
     height = max([*heights, bottom + deepest + 20 + 34 * levels if stages else top + _TRUNK + 8])
     drawn, axes = canvas(_WIDTH, height)
-    first, last = _SIDE + 90, _WIDTH - _SIDE - 90
+    near, far = _sides(sources, splits)
+    first, last = near + 100, _WIDTH - far - 100
     told: dict[str, str] = {}
 
     def band(x: tuple[float, float], y: tuple[float, float], thick: float, role: str, words: str) -> None:
@@ -122,10 +138,10 @@ def flow_chart(flow: Flow, name: str, title: str) -> Markup:
 
     y = top
     for number, source in enumerate(sources):
-        _end(axes, _SIDE, source, f"s{number % 6}", left=True)
+        _end(axes, near, source, f"s{number % 6}", left=True)
         share = source.rows * scale
         words = f"{source.name}: {source.rows:,} rows"
-        band((_SIDE + _BAR, first), (source.top, y), max(share, THINNEST), f"s{number % 6}", words)
+        band((near + _BAR, first), (source.top, y), max(share, THINNEST), f"s{number % 6}", words)
         y += share
     left = flow.rows
     step = (last - first) / (len(stages) or 1)
@@ -152,8 +168,8 @@ def flow_chart(flow: Flow, name: str, title: str) -> Markup:
     y = top
     for split in splits:
         words = f"{split.name}: {split.rows:,} rows"
-        band((last + _BAR, _WIDTH - _SIDE - _BAR), (y, split.top), max(split.rows * scale, THINNEST), "after", words)
-        _end(axes, _WIDTH - _SIDE - _BAR, split, "after", left=False)
+        band((last + _BAR, _WIDTH - far - _BAR), (y, split.top), max(split.rows * scale, THINNEST), "after", words)
+        _end(axes, _WIDTH - far - _BAR, split, "after", left=False)
         y += split.rows * scale
     return svg(drawn, name, title, _told(flow), told)
 
@@ -178,6 +194,7 @@ def transition_chart(transitions: Sequence[Transition], name: str, title: str) -
     scale = _TRUNK / total
     joined = _joined(before), _joined(after)
     ends = tuple(_ends(side, scale) for side in joined)
+    near, far = _sides(*ends)
     height = max(end.top + max(end.thick, 16) + 18 for side in ends for end in side)
     drawn, axes = canvas(_WIDTH, height)
     at = {(side, end.name): end for side, placed in enumerate(ends) for end in placed}
@@ -193,12 +210,12 @@ def transition_chart(transitions: Sequence[Transition], name: str, title: str) -
         gid = f"{name}-band-{len(told)}"
         told[gid] = f"{was} → {now}: {rows:,} rows"
         ys = source.top + used[0, was], target.top + used[1, now]
-        _band(axes, (_SIDE + 60 + _BAR, _WIDTH - _SIDE - 60 - _BAR), ys, max(rows * scale, THINNEST), _role(now, was), gid)
+        _band(axes, (near + _BAR, _WIDTH - far - _BAR), ys, max(rows * scale, THINNEST), _role(now, was), gid)
         used[0, was] += rows * scale
         used[1, now] += rows * scale
     for side, left in ((0, True), (1, False)):
         for end in ends[side]:
-            x = _SIDE + 60 if left else _WIDTH - _SIDE - 60 - _BAR
+            x = near if left else _WIDTH - far - _BAR
             _end(axes, x, end, _role(end.name, ""), left=left)
     told_all = ", ".join(f"{t.before} to {t.after}: {t.rows:,}" for t in moved)
     return svg(drawn, name, title, f"Rows whose fate changed: {told_all}.", told)
@@ -223,9 +240,8 @@ def _end(axes: Axes, x: float, end: _End, role: str, *, left: bool) -> None:
     """Draw a bar with its name and rows beside it, away from the bands."""
     axes.add_patch(Rectangle((x, end.top), _BAR, end.thick, facecolor=colour(role), linewidth=0))
     beside, middle = (x - 8, end.top + end.thick / 2) if left else (x + _BAR + 8, end.top + end.thick / 2)
-    name = end.name if len(end.name) <= 28 else end.name[:27] + "…"
     how = {"ha": "right" if left else "left", "va": "center"}
-    label(axes, beside, middle - 8, name, weight="bold", **how)
+    label(axes, beside, middle - 8, _short(end.name), weight="bold", **how)
     label(axes, beside, middle + 8, f"{end.rows:,}", "muted", **how)
 
 

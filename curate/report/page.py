@@ -20,7 +20,7 @@ from markupsafe import Markup
 
 from curate.diff.account import Account, Drift, EditedRow
 from curate.diff.changes import WORDS
-from curate.measures import Histogram, Shares
+from curate.measures import ALL, Histogram, Shares
 from curate.portrait import Portrait
 from curate.report import charts
 from curate.report.flow import flow_chart, flow_of, transition_chart
@@ -58,8 +58,7 @@ MEANINGS = {
 MEASURES = {
     "tokens": "Tokens",
     "turns": "Turns",
-    "response_words": "Words in answers",
-    "answer_words": "Words in answers",
+    "words": "Words in answers",
     "quality": "Quality",
     "score": "Score",
     "language": "Language",
@@ -303,6 +302,7 @@ def diff_page(account: Account) -> str:
     flows = tuple(flow_of(dataset) for dataset in (account.diff.before, account.diff.after))
     groups = edit_groups(account.edits)
     held = [row for group in groups for row in group.rows]
+    overlays = tuple(_drift_panel(d, f"drift-{n}") for n, d in enumerate(drift[:MOST_CHARTS]) if d.statistic > 0)
     values: dict[str, Any] = {
         "account": account,
         "title": f"{before.name}@{before.seq} → {after.name}@{after.seq}",
@@ -318,7 +318,8 @@ def diff_page(account: Account) -> str:
         "mix_sources": _mix(account, "sources"),
         "mix_licences": _mix(account, "licences"),
         "drift": drift,
-        "panels": tuple(_drift_panel(d, f"drift-{n}") for n, d in enumerate(drift[:MOST_CHARTS]) if d.statistic > 0),
+        "overlays": overlays,
+        "unmoved": _undrawn(drift, len(overlays)),
         "groups": groups,
         "edits_held": len(held),
         "edit_words": _choices(row.word for row in held),
@@ -330,6 +331,14 @@ def diff_page(account: Account) -> str:
         "changes": changes_of(account),
     }
     return _whole("diff.html", values)
+
+
+def _undrawn(drift: Sequence[Drift], drawn: int) -> str:
+    """Say which measures have no chart."""
+    same = sum(d.statistic == 0 for d in drift)
+    less = len(drift) - same - drawn
+    told = [f"{count:,} {what}" for count, what in ((same, "with no difference at all"), (less, "with less of it")) if count]
+    return f"Measures without a chart: {', '.join(told)}. The table has all." if told else ""
 
 
 def _split_order(split: str) -> tuple[int, str]:
@@ -366,6 +375,7 @@ def version_page(portrait: Portrait, dataset: Dataset) -> str:
         )
         for number, (source, own) in enumerate(portrait.measures.items())
     }
+    whole = ALL if ALL in measures else next(iter(measures), ALL)
     sources = {source.name: source.tokens for source in portrait.sources}
     values: dict[str, Any] = {
         "portrait": portrait,
@@ -376,8 +386,8 @@ def version_page(portrait: Portrait, dataset: Dataset) -> str:
         "flow": flow,
         "flow_chart": flow_chart(flow, "flow", f"Rows of {summary.name}@{summary.seq} through the stages"),
         "mix": charts.mix("mix", "Share of tokens by source", {"": sources}) if any(sources.values()) else None,
-        "overall": measures.get("all", ()),
-        "by_source": {source: panels for source, panels in measures.items() if source != "all"},
+        "overall": measures.get(whole, ()),
+        "by_source": {source: panels for source, panels in measures.items() if source != whole},
         "tasks": _tasks(portrait),
         "kept_samples": portrait.samples.get("kept", ()),
         "rejected_samples": {why: rows for why, rows in portrait.samples.items() if why != "kept" and rows},

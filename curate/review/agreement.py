@@ -19,7 +19,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from curate.review.decide import issues_of, one_voice_each
-from curate.review.responses import VERDICTS, Response, responses
+from curate.review.responses import RESTORE, VERDICTS, Response, responses
 from schemas.dataset import Dataset
 
 AGREEMENT = "agreement"
@@ -98,7 +98,8 @@ def agreement(ledger: pl.DataFrame) -> pl.DataFrame:
     latest.
     """
     texts: dict[tuple[str, str], list[Response]] = defaultdict(list)
-    for response in responses(ledger.sort("id", "content_hash")):
+    asked = ledger.filter(pl.col("review") != RESTORE)  # who restores a row decides, and was not asked for an opinion
+    for response in responses(asked.sort("id", "content_hash")):
         texts[response.id, response.content_hash].append(response)
     counted = [given for some in texts.values() if (given := one_voice_each(some))]
     rows = [*_alphas(counted), *_suggested([r for given in counted for r in given])]

@@ -6,7 +6,8 @@ that one too, and their decision then stands on top:
 
     text as the stages leave it ── responses ──> fix ──> corrected text ── responses ──> keep
 
-Responses about any other text of the row are stale: the row was edited since they were given.
+Responses about any other text of the row are stale: the row was edited since they were given. Who restores a row by its
+name (`curate.restore`) decides alone that this text is kept, whatever the others voted.
 """
 
 from collections import Counter
@@ -15,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from curate.review.form import ISSUES
-from curate.review.responses import VERDICTS, Response
+from curate.review.responses import RESTORE, VERDICTS, Response
 from schemas.record import content_hash
 
 Status = Literal["decided", "unresolved", "waiting", "stale"]
@@ -40,6 +41,8 @@ class Decision:
     corrected_by: tuple[str, ...] = ()
     restores: bool = True
     """Whether `keep` brings back a row that a stage left out."""
+    by_name: bool = False
+    """Whether somebody restored this very row, and did not only find it good."""
 
     @property
     def override(self) -> str | None:
@@ -123,6 +126,25 @@ def decide_text(
     counted = one_voice_each(responses)
     if not counted:
         return None
+    decision = _voted(counted, answer, min_submitted)
+    restorers = [r for r in counted if r.review == RESTORE]
+    return _restored(decision, restorers) if restorers else decision
+
+
+def _restored(decision: Decision, restorers: Sequence[Response]) -> Decision:
+    """Give the decision to keep the row after all; a correction that the majority made stays."""
+    if decision.status == "decided" and decision.verdict == "fix":
+        return replace(decision, by_name=True)
+    why = told_restored(_names(restorers), [r.because for r in restorers if r.because])
+    return replace(decision, status="decided", verdict="keep", why=why, labels=(), by_name=True)
+
+
+def told_restored(names: Sequence[str], reasons: Sequence[str]) -> str:
+    """Say who restored a row by its name, and why."""
+    return f"restored by {' and '.join(names)}" + (f": {'; '.join(dict.fromkeys(reasons))}" if reasons else "")
+
+
+def _voted(counted: Sequence[Response], answer: str | None, min_submitted: int | None) -> Decision:
     verdicts = Counter(str(r.verdict) for r in counted)
     most, votes = max(verdicts.items(), key=lambda item: (item[1], -VERDICTS.index(item[0])))
     ratings = [r.rating for r in counted if r.rating is not None]

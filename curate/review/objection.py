@@ -67,9 +67,13 @@ class Objections:
 
 
 def _within_budget(row: Mapping[str, Any], outcome: Outcome) -> Outcome:
-    """Leave out what the stage select left out: that a row is fit to learn from makes no budget larger."""
-    if not str(row["reject_reason"]).startswith("select:"):
+    """Leave out what the stage select left out: that a row is fit to learn from makes no budget larger.
+
+    Who restores this very row wants it in spite of the budget; a licence that bars its source stands all the same.
+    """
+    decision, barred = outcome.decision, row["reject_reason"] == "select:licence"
+    if not barred and (decision.by_name or not str(row["reject_reason"]).startswith("select:")):
         return outcome
-    decision = outcome.decision
-    told = f"{decision.why}, but select had no room for it"
+    what = "the licence of its source bars it" if barred else "select had no room for it"
+    told = f"{decision.why}, but {what}"
     return replace(outcome, decision=replace(decision, why=told, restores=False))

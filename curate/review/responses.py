@@ -34,12 +34,17 @@ RESPONSES = pl.Schema(
         "min_submitted": pl.UInt16,
         "cut": pl.Boolean,
         "updated_at": pl.String,
+        "because": pl.String,
     }
 )
-"""review: the dataset in Argilla. status: submitted or discarded (drafts are not kept). verdict: keep, fix, reject; any
-other word is what somebody added to the question, and counts as no verdict. suggested: the verdict that the reviewer
-was shown as a suggestion; null where there was none. min_submitted: responses that a record needs to be complete. cut:
-the conversation was shown cut, so that a correction cannot stand for the whole answer. updated_at: UTC, ISO 8601."""
+"""review: the dataset in Argilla, or RESTORE. status: submitted or discarded (drafts are not kept). verdict: keep, fix,
+reject; any other word is what somebody added to the question, and counts as no verdict. suggested: the verdict that the
+reviewer was shown as a suggestion; null where there was none. min_submitted: responses that a record needs to be
+complete. cut: the conversation was shown cut, so that a correction cannot stand for the whole answer. updated_at: UTC,
+ISO 8601. because: the reason that somebody gave who restored the row; ledgers in which nobody did lack the column."""
+
+RESTORE = "sft:restore"
+"""The review of those who restored a row by its name (`curate.restore`); no dataset in Argilla can have that name."""
 
 LEDGER_ORDER = ("review", "id", "content_hash", "reviewer")
 """What names a response, and the order of the ledger."""
@@ -65,6 +70,7 @@ class Response:
     min_submitted: int
     cut: bool
     updated_at: str
+    because: str | None = None
 
     @property
     def counts(self) -> bool:
@@ -75,7 +81,7 @@ class Response:
 def read_ledger(dataset: Dataset) -> pl.DataFrame:
     """Give the responses that a version holds, in the ledger's order; none where it was never reviewed."""
     files = [f for f in dataset.manifest.files_of("review") if f.role == "index" and f.made_from == LEDGER]
-    return pl.concat([RESPONSES.to_frame(), *(pl.read_ipc(dataset.path(file)) for file in files)])
+    return pl.concat([RESPONSES.to_frame(), *(pl.read_ipc(dataset.path(file)) for file in files)], how="diagonal")
 
 
 def responses(ledger: pl.DataFrame) -> Iterator[Response]:

@@ -39,7 +39,8 @@ def review_stage(ledger: pl.DataFrame | None = None) -> Stage:
             yield from _decided(dataset, config, progress, read_ledger(dataset))
             return
         ordered = ledger.select(list(RESPONSES)).sort(LEDGER_ORDER)
-        yield IndexOutput(ordered, made_from=LEDGER)
+        gives_reasons = ordered["because"].count() > 0  # without one, the object stays what it was without the column
+        yield IndexOutput(ordered if gives_reasons else ordered.drop("because"), made_from=LEDGER)
         yield IndexOutput(agreement(ordered), made_from=AGREEMENT)
         yield from _decided(dataset, config, progress, ordered)
 

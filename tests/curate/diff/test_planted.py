@@ -1,0 +1,62 @@
+"""A diff finds exactly the changes that were planted, each attributed to what made it."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from curate.diff.attribution import attribute
+from curate.diff.changes import WORDS, Diff, compare
+from curate.diff.upstream import pair_upstream
+from tests.curate.diff.planted import Planned, Planted, plant, told
+
+
+def found(diff: Diff, planted: Planted) -> list[Planned]:
+    """Give the changes as the plan has them."""
+    key_of = planted.key_of
+    return [
+        Planned(
+            row["word"], key_of[row["id"]], row["stage"], tuple(row["by"]), row["cause"], tuple(row["keys"]),
+            tuple(row["fields"]), key_of.get(row["match"]),
+        )
+        for row in diff.changes.iter_rows(named=True)
+    ]  # fmt: skip
+
+
+def check(planted: Planted) -> Diff:
+    diff = attribute(pair_upstream(compare(planted.before, planted.after)))
+    found_, plan = Counter(found(diff, planted)), Counter(planted.plan)
+    assert (list((found_ - plan).elements()), list((plan - found_).elements())) == ([], [])
+    assert {word for word, n in diff.counts.items() if n} == set(WORDS)
+    assert diff.bump == "major"
+    return diff
+
+
+def test_every_planted_change_is_found_and_attributed_and_nothing_else(tmp_path: Path) -> None:
+    given = {s: [told(f"{s} row {n}", f"k{n}") for n in range(24)] for s in ("alpaca", "dolly", "openorca")}
+    check(plant(tmp_path / "store", given, 2, shard_rows=10))
+
+
+def plain(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Give real rows as `plant` takes them, those first whose answer is some plain sentences."""
+    made = [
+        {**r, "messages": [(m["role"], m["content"]) for m in r["messages"]], "key": f"k{n}"}
+        for n, r in enumerate(rows)
+    ]
+
+    def is_plain(row: dict[str, Any]) -> bool:
+        said = row["messages"][-1][1]
+        return said.endswith(".") and said.isascii() and 20 <= len(said.split()) <= 120 and "\n" not in said
+
+    return sorted(made, key=lambda row: not is_plain(row))
+
+
+@pytest.mark.realdata
+def test_among_real_rows_exactly_the_planted_changes_are_found(
+    tmp_path: Path, real_rows: dict[str, list[dict[str, Any]]]
+) -> None:
+    """Must show 1: 12,500 real rows, every kind of change planted in them."""
+    given = {source: plain(rows) for source, rows in real_rows.items()}
+    check(plant(tmp_path / "store", given, 7, shard_rows=4_000))
