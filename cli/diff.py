@@ -1,7 +1,7 @@
 """`sft diff`: what changed between two versions, what made it, what it comes to, and whether that may pass."""
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +12,7 @@ from cli.render import number, out, print_json, progress, say, table
 from schemas.errors import CheckFailedError, ConfigError
 
 if TYPE_CHECKING:
-    from curate.diff.account import Account, MixChange
+    from curate.diff.account import Account, EditedRow, MixChange, TextChange
     from curate.diff.changes import Diff
     from curate.diff.gate import Outcome
 
@@ -20,6 +20,11 @@ app = typer.Typer(rich_markup_mode=None)
 
 SHOWN_ROWS = 20
 """Rows of each word, and rows that broke a gate, that are printed; `--json` and `--all` have all of them."""
+
+AROUND = 20
+"""Characters of unchanged text that are printed on each side of a change."""
+LINE = 200
+"""Characters of an edit that are printed."""
 
 NOTABLE_DRIFT = 0.05
 """Drift from which a measure is named: one row in twenty stands elsewhere in its distribution."""
@@ -78,7 +83,7 @@ def diff(
     elif markdown:
         from curate.report.markdown import diff_markdown
 
-        out(diff_markdown(account, outcomes))
+        sys.stdout.write(diff_markdown(account, outcomes))
     else:
         _print(account, show_all=show_all)
         _print_gates(outcomes, show_all=show_all)
@@ -142,15 +147,16 @@ def _print(account: "Account", *, show_all: bool) -> None:
         )
     ]
     table("Size", ["", *(f"#{name}" for name in names), "#change"], sizes)
-    if made := list(_makers(account.diff)):
-        table("What made the changes", ["what", "stage", "by", "cause", "key", "#rows"], made)
+    if account.makers:
+        told = [(m.word, m.stage, ", ".join(m.by), m.cause, ", ".join(m.keys), number(m.rows)) for m in account.makers]
+        table("What made the changes", ["what", "stage", "by", "cause", "key", "#rows"], told)
     if reasons := [r for r in account.reasons if r.came or r.left]:
         cells = [
             (r.stage, r.reason, *map(number, (r.before, r.after)), _signed(r.came), _signed(-r.left)) for r in reasons
         ]
         table("Rows left out, by reason", ["stage", "reason", "#before", "#after", "#came", "#left"], cells)
     if account.settings:
-        told = [(s.stage, *_setting(s.key, s.before, s.after)) for s in account.settings]
+        told = [(s.stage, *s.told) for s in account.settings]
         table("Settings that differ", ["stage", "key", "before", "after"], told)
     if account.columns:
         told = [(c.column, c.stage, number(c.rows), _by_source(c.by_source)) for c in account.columns]
@@ -158,7 +164,7 @@ def _print(account: "Account", *, show_all: bool) -> None:
     _mix("Sources", account.sources)
     _mix("Classes of licence", account.licences)
     _effects(account)
-    _rows(account.diff, show_all=show_all)
+    _rows(account, show_all=show_all)
 
 
 def _effects(account: "Account") -> None:
@@ -206,14 +212,6 @@ def _by_source(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{source} {number(n)}" for source, n in counts.items())
 
 
-def _setting(key: str, before: Any, after: Any) -> tuple[str, str, str]:
-    if key == "version" and before is None:
-        return "(the stage)", "did not run", "ran"
-    if key == "version" and after is None:
-        return "(the stage)", "ran", "did not run"
-    return key, str(before), str(after)
-
-
 def _mix(title: str, mixes: Sequence["MixChange"]) -> None:
     """Print kept rows and tokens by source or by class of licence."""
     rows = [
@@ -237,43 +235,58 @@ def _licence(mix: "MixChange") -> str:
     return f"{old} -> {new}" if old and new and old != new else str(new or old)
 
 
-def _makers(diff: "Diff") -> Iterator[tuple[str, ...]]:
-    """Give the rows by word, stage, who or what, cause and key, in the order of the words, the most first."""
+def _rows(account: "Account", *, show_all: bool) -> None:
+    """Print the rows of each word; of edits, the words that differ."""
     from curate.diff.changes import WORDS
 
-    columns = ["word", "stage", "by", "cause", "keys"]
-    counts: Counter[tuple[str, ...]] = Counter()
-    for word, stage, by, cause, keys in diff.changes.select(columns).iter_rows():
-        counts[word, stage or "", ", ".join(by or ()), cause or "", ", ".join(keys or ())] += 1
-    for maker, n in sorted(counts.items(), key=lambda item: (WORDS.index(item[0][0]), -item[1], item[0])):
-        yield (*maker, number(n))
-
-
-def _rows(diff: "Diff", *, show_all: bool) -> None:
-    """Print the rows of each word."""
-    from curate.diff.changes import WORDS
-
+    texts = {row.id: row for row in account.edits}
+    changes = account.diff.changes
     for word in WORDS:
-        rows = diff.changes.filter(diff.changes["word"] == word)
+        rows = changes.filter(changes["word"] == word)
         if not rows.height:
             continue
         shown = rows if show_all else rows.head(SHOWN_ROWS)
-        cells = [(r["id"][:12], r["place"] or r["source"], *_row(word, r)) for r in shown.iter_rows(named=True)]
         more = f", the first {shown.height} of {number(rows.height)}" if shown.height < rows.height else ""
-        table(f"{word}{more}", ["id", "place", "before", "after", "detail"], cells)
+        cells = [(r["id"][:12], r["place"] or r["source"], *_row(word, r, texts)) for r in shown.iter_rows(named=True)]
+        columns = ["by", "what differs"] if word in ("edited", "edited_upstream") else ["before", "after", "detail"]
+        table(f"{word}{more}", ["id", "place", *columns], cells)
 
 
-def _row(word: str, row: dict[str, Any]) -> tuple[str, str, str]:
+def _row(word: str, row: Mapping[str, Any], texts: Mapping[str, "EditedRow"]) -> tuple[str, ...]:
     before, after = row["before"] or "", row["after"] or ""
-    if word == "edited":
-        return before[:12], after[:12], ", ".join((*(row["fields"] or ()), *(row["by"] or ())))
-    if word == "edited_upstream":
-        return row["id"][:12], row["match"][:12], f"similarity {row['confidence']:.2f}"
+    if word in ("edited", "edited_upstream"):
+        edit = texts.get(row["id"])
+        told = _edit(edit.texts) if edit else ", ".join(row["fields"] or ())
+        by = ", ".join(row["by"] or ())
+        return (
+            (by, told) if word == "edited" else (f"now {row['match'][:12]}, similarity {row['confidence']:.2f}", told)
+        )
     if word in ("added", "removed", "rejected", "restored"):
         before = before or ("" if word == "added" else "kept")
         after = after or ("" if word == "removed" else "kept")
-    detail = row["detail"] or ""
-    return before, after, ", ".join((*(row["fields"] or ()), detail)) if word == "rescored" else detail
+    if word == "rescored":
+        return before, after, ", ".join(row["fields"] or ())
+    return before, after, row["detail"] or ""
+
+
+def _edit(texts: Iterable["TextChange"]) -> str:
+    """Write what differs in one line: [-what went-]{+what came+}, with a few words around it."""
+    marks = {"removed": ("[-", "-]"), "added": ("{+", "+}"), "same": ("", "")}
+    told: list[str] = []
+    for text in texts:
+        line = f"{text.where}: "
+        for i, (kind, piece) in enumerate(text.pieces):
+            begin, end = marks[kind]
+            line += begin + repr(_near(piece, i, len(text.pieces)) if kind == "same" else piece)[1:-1] + end
+        told.append(line if len(line) <= LINE else line[: LINE - 1] + "…")
+    return "\n".join(told)
+
+
+def _near(same: str, i: int, pieces: int) -> str:
+    """Shorten what did not change to what stands next to a change."""
+    if len(same) <= 2 * AROUND:
+        return same
+    return ("" if i == 0 else same[:AROUND]) + "…" + ("" if i == pieces - 1 else same[-AROUND:])
 
 
 def _print_gates(outcomes: Sequence["Outcome"], *, show_all: bool) -> None:

@@ -1,15 +1,17 @@
 """`sft show`, `log`, `why`: look at versions, change nothing."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli.funnel import by_source, funnel
 from cli.options import DEFAULT_STORE, JsonOption, RefArgument, StoreOption
-from cli.render import console, number, out, print_json, say, table
+from cli.render import number, out, print_json, say, table
 
 if TYPE_CHECKING:
-    from curate.lineage import Event
+    from curate.licences import Licence
+    from schemas.manifest import Source
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -20,6 +22,9 @@ def show(
     coverage: Annotated[
         bool, typer.Option("--coverage", help="Show tasks, languages, lengths and turns of the kept rows instead.")
     ] = False,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write a data card as one page for a browser.")
+    ] = None,
     store: StoreOption = DEFAULT_STORE,
     json: JsonOption = False,
 ) -> None:
@@ -28,6 +33,12 @@ def show(
     from schemas.dataset import open_dataset
 
     dataset = open_dataset(ref, store)
+    if html is not None:
+        from cli.page import write_page
+        from curate.portrait import portray
+        from curate.report.page import version_page
+
+        write_page(html, version_page(portray(dataset), dataset))
     if coverage:
         from cli.coverage import show_coverage
         from curate.coverage import cover
@@ -35,11 +46,16 @@ def show(
         found = cover(dataset)
         print_json(found.to_json()) if json else show_coverage(found)
         return
+    from curate.licences import licence_of, of_mix
+
     summary = summarise(dataset)
-    if json:
-        print_json(summary.to_json())
-        return
     m = dataset.manifest
+    licences = {source.name: licence_of(source) for source in m.sources}
+    mix = of_mix(licences[name] for name, count in summary.by_source.items() if count.kept)
+    if json:
+        told = {name: vars(licence) for name, licence in licences.items()}
+        print_json({**summary.to_json(), "licence": vars(mix), "licences": told})
+        return
     out(f"{m.name}@{m.seq}, version {m.semver}, id {m.id[:12]}, {m.created}, {m.message}", style="bold")
     out(f"{number(summary.rows)} rows: {number(summary.kept)} kept, {number(summary.rows - summary.kept)} rejected")
     funnel(m)
@@ -49,12 +65,20 @@ def show(
     if summary.flags:
         table("Flags on kept rows", ["flag", "#rows"], [(f, number(n)) for f, n in summary.flags.items()])
     terms = [
-        (s.name, s.format, s.license or "not stated", s.terms or "", ", ".join(i.uri for i in s.inputs))
-        for s in m.sources
+        (s.name, s.format, _licence(licences[s.name]), "; ".join(licences[s.name].terms), _files(s)) for s in m.sources
     ]
     table("Sources", ["source", "format", "licence", "terms", "files"], terms)
+    out(f"The kept rows together: {_licence(mix)}. {mix.why}")
     if summary.stale:
         say(f"stale: {', '.join(summary.stale)} ran before something that they read was changed. Run: sft curate run")
+
+
+def _licence(licence: "Licence") -> str:
+    return f"{licence.expression or 'not stated'} ({licence.kind})"
+
+
+def _files(source: "Source") -> str:
+    return "\n".join(file.uri for file in source.inputs)
 
 
 @app.command(epilog="Example: sft log mix")
@@ -63,35 +87,13 @@ def log(
     store: StoreOption = DEFAULT_STORE,
     json: JsonOption = False,
 ) -> None:
-    """List the versions of a dataset, latest first."""
-    from schemas.reference import manifest_path, read_manifest, read_tags, versions_of
+    """Draw the versions of a dataset as a graph, latest first: what made each, rows kept, tags, training runs."""
+    from cli.log import show_log
+    from curate.graph import graph_of
+    from curate.store import Store
 
-    latest = read_manifest(manifest_path(name, store))  # also tells a wrong name
-    tags = read_tags(store, latest.name)
-    versions = [
-        read_manifest(manifest_path(f"{latest.name}@{n}", store)) for n in reversed(versions_of(store, latest.name))
-    ]
-    entries: list[dict[str, Any]] = [
-        {
-            "seq": m.seq,
-            "semver": m.semver,
-            "id": m.id,
-            "created": m.created,
-            "kept": m.counts[-1].kept if m.counts else 0,
-            "tags": sorted(t for t, n in tags.items() if n == m.seq),
-            "message": m.message,
-            "parents": list(m.parents),
-        }
-        for m in versions
-    ]
-    if json:
-        print_json({"name": latest.name, "versions": entries})
-        return
-    rows = [
-        (f"@{e['seq']}", e["semver"], e["id"][:12], e["created"], number(e["kept"]), ", ".join(e["tags"]), e["message"])
-        for e in entries
-    ]
-    table(f"Versions of {latest.name}", ["#seq", "version", "id", "time (UTC)", "#kept", "tags", "message"], rows)
+    graph = graph_of(Store(store), name)
+    print_json(graph.to_json()) if json else show_log(graph)
 
 
 @app.command(epilog="Example: sft why mix alpaca:17")
@@ -102,6 +104,7 @@ def why(
     json: JsonOption = False,
 ) -> None:
     """Tell a row's life: where it came from, what was changed, why it is kept or not, which runs trained on it."""
+    from cli.life import show_life
     from curate.lineage import why as tell
     from curate.store import Store
     from schemas.dataset import open_dataset
@@ -111,60 +114,4 @@ def why(
     if json:
         print_json(life.to_json())
         return
-    fate = (
-        f"kept, in {life.split}"
-        if life.kept and life.split
-        else "kept"
-        if life.kept
-        else f"rejected: {life.reject_reason}"
-    )
-    out(f"{life.id}  {life.source}  {life.source_file} row {life.source_row}  {fate}", style="bold")
-    for message in life.text["messages"]:
-        _turn(message["role"], "\n".join(text for text in (message["content"], message["tool_calls"]) if text))
-    if life.text["context"]:
-        _turn("context", life.text["context"])
-    if not life.text["messages"] and life.text["extra"]:
-        _turn("as it stood", life.text["extra"])
-    out("")
-    for event in life.history:
-        _event(event)
-
-
-def _turn(role: str, content: str) -> None:
-    from rich.text import Text
-
-    console().print(Text.assemble((f"  {role}: ", "cyan"), content))
-
-
-def _event(event: "Event") -> None:
-    from rich.text import Text
-
-    styles = {"same": "", "removed": "red strike", "added": "green"}
-    marks = {"same": ("", ""), "removed": ("[-", "-]"), "added": ("{+", "+}")}
-    facts = dict(event.facts)
-    console().print(Text.assemble((f"{event.stage:<14}", "bold"), event.what))
-    changes = facts.pop("changes", {})
-    match = facts.pop("match", None)
-    if event.stage == "review":  # the line says it; a correction that was not taken stands nowhere else
-        facts = {"correction": facts["correction"]} if "correction_not_taken" in facts else {}
-    for name, value in facts.items():
-        if value is not None and name not in ("edits", "before_hash", "after_hash", "verdict"):
-            console().print(Text(f"{'':<14}{name}: {_shown(value)}", "dim"))
-    for where, pieces in changes.items():
-        line = Text(f"{'':<14}{where}: ")
-        for kind, text in pieces:
-            begin, end = ("", "") if console().is_terminal else marks[kind]
-            line.append(begin + (text if kind == "same" else repr(text)[1:-1]) + end, styles[kind])
-        console().print(line)
-    if match:
-        place = f"{match['source_file']} row {match['source_row']}"
-        of = f" of {match['dataset']}" if "dataset" in match else ""
-        console().print(Text(f"{'':<14}the row that is kept: {match['id']} ({place}{of})"))
-        for message in match["messages"]:
-            console().print(Text.assemble(f"{'':<16}", (f"{message['role']}: ", "cyan"), message["content"]))
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.3f}".rstrip("0").rstrip(".")
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    show_life(life)

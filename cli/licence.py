@@ -34,6 +34,7 @@ def licence(
     from cli.curate import committed, tell
     from curate.licences import licence_of, of_mix
     from curate.store import Store
+    from curate.summary import summarise
     from curate.terms import restate
     from schemas.dataset import Dataset, open_dataset
 
@@ -44,15 +45,16 @@ def licence(
     stated: dict[Field, str] = {field: words for field, words in given.items() if words is not None}
     done = restate(place, dataset, source, stated, message=message, latest=latest)
     m = done.commit.manifest
-    own, mix = licence_of(done.after), of_mix(map(licence_of, m.sources))
-    stale = Dataset(m, dataset.root).stale()
+    own, made = licence_of(done.after), Dataset(m, dataset.root)
+    kept = {name for name, count in summarise(made).by_source.items() if count.kept}
+    mix, stale = of_mix(licence_of(s) for s in m.sources if s.name in kept), made.stale()
     if json:
         print_json({"source": source, "licence": vars(own), "mix": vars(mix), "stale": stale, **committed(done.commit)})
         return
     if own.note:
         say(f"licence: {own.note}")
     out(f"{source}: {named(own)}. {own.why}")
-    out(f"{m.name}: {named(mix)}. {mix.why}")
+    out(f"the kept rows together: {named(mix)}. {mix.why}")
     tell(done.commit)
     if stale:
         say(f"stale now, as they read what was changed: {', '.join(stale)} (run them again, or sft curate run)")

@@ -38,7 +38,7 @@ StoreOption = Annotated[
         envvar="SFT_STORE",
         parser=_store_folder,
         metavar="DIR|URL",
-        help="Folder of the store, made on first use; or object storage: s3://, gs:// or az://, BUCKET/PREFIX.",
+        help="Folder of the store, made on first use; or a place in object storage, such as s3://BUCKET/PREFIX.",
         show_default=True,
     ),
 ]

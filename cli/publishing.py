@@ -37,8 +37,8 @@ def push_to_hub(
 ) -> None:
     """Push the kept rows of a version to the Hugging Face hub, with a card, in one commit.
 
-    The token is taken from HF_TOKEN or from the login that `hf auth login` keeps. A version that is there already is not
-    pushed again; files of an earlier version that this one does not have are removed.
+    The token is taken from HF_TOKEN or from the login that `hf auth login` keeps. A version that is there already is
+    not pushed again; files of an earlier version that this one does not have are removed.
     """
     from curate.publish.hub import check_licences, dataset_repo, page_of, push
     from curate.publish.layout import publish

@@ -9,8 +9,9 @@ import polars as pl
 
 from curate.change import changed_texts, word_diff
 from curate.naming import find_row
+from curate.past import Step, past_of
 from curate.review.decide import decide_row
-from curate.review.responses import RESPONSES, Response, read_ledger, responses
+from curate.review.responses import RESPONSES, RESTORE, Response, read_ledger, responses
 from curate.review.stage import said_about
 from curate.store import Store
 from schemas.config import DedupConfig
@@ -44,11 +45,14 @@ class Life:
     split: str | None
     text: dict[str, Any]
     history: tuple[Event, ...]
+    versions: tuple[Step, ...] = ()
+    """The versions in which something became of the row, from the first on."""
 
     def to_json(self) -> dict[str, Any]:
         """Give the life as plain values."""
-        plain = {k: v for k, v in vars(self).items() if k not in ("history", "text")}
-        return {**plain, **self.text, "history": [{"stage": e.stage, "what": e.what, **e.facts} for e in self.history]}
+        plain = {k: v for k, v in vars(self).items() if k not in ("history", "text", "versions")}
+        history = [{"stage": e.stage, "what": e.what, **e.facts} for e in self.history]
+        return {**plain, **self.text, "history": history, "versions": [vars(step) for step in self.versions]}
 
 
 def why(dataset: Dataset, store: Store, row: str) -> Life:
@@ -60,7 +64,7 @@ def why(dataset: Dataset, store: Store, row: str) -> Life:
     shard, index = named.shard, named.index
     now = _row(shard.view([*TEXT_SCHEMA, "kept", "reject_reason", "split"]), index)
     history = (
-        *_ingested(shard, now, index),
+        *_ingested(dataset, shard, now, index),
         *_stages(dataset, shard, index),
         *_reviewed(dataset, shard, index),
         *_runs(dataset, store, now["id"]),
@@ -76,6 +80,7 @@ def why(dataset: Dataset, store: Store, row: str) -> Life:
         split=now["split"],
         text={k: now[k] for k in ("messages", "context", "tools", "category", "extra")},
         history=history,
+        versions=past_of(dataset, named),
     )
 
 
@@ -88,9 +93,11 @@ def _annotation(shard: Shard, stage: str, index: int) -> dict[str, Any] | None:
     return _row(pl.scan_ipc(path), index) if path else None
 
 
-def _ingested(shard: Shard, now: Mapping[str, Any], index: int) -> Iterator[Event]:
+def _ingested(dataset: Dataset, shard: Shard, now: Mapping[str, Any], index: int) -> Iterator[Event]:
     judged = _annotation(shard, "ingest", index) or {}
-    yield Event("ingest", f"read from {now['source_file']} row {now['source_row']}", {"source_key": now["source_key"]})
+    source = dataset.manifest.source(shard.source)
+    facts = {"source_key": now["source_key"], "license": source.license if source else None}
+    yield Event("ingest", f"read from {now['source_file']} row {now['source_row']}", facts)
     if reason := judged.get("verdict"):
         facts = {"verdict": reason, "detail": judged["detail"]}
         yield Event("ingest", f"rejected: {sentence(reason)}", facts)
@@ -149,9 +156,9 @@ def _reviewed(dataset: Dataset, shard: Shard, index: int) -> Iterator[Event]:
 
 def _response(response: Response, *, stale: bool, not_taken: str | None) -> str:
     """Say in one line what a reviewer said."""
-    told = (
-        f"{response.reviewer}, {response.updated_at[:19].replace('T', ' ')} UTC: {response.verdict or response.status}"
-    )
+    said = "kept after all" if response.review == RESTORE else response.verdict or response.status
+    told = f"{response.reviewer}, {response.updated_at[:19].replace('T', ' ')} UTC: {said}"
+    told += f", because: {response.because}" if response.because else ""
     told += f", rating {response.rating}" if response.rating is not None else ""
     told += f"; issues: {', '.join(response.issues)}" if response.issues else ""
     told += f"; the correction was not taken: {not_taken}" if not_taken else ""
@@ -179,7 +186,7 @@ def _edit(stage: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> Ev
         "after_hash": after["content_hash"],
         "changes": changes,
     }
-    return Event(stage, "edited: " + "; ".join(sentence(e) for e in edits), facts)
+    return Event(stage, f"edited: {'; '.join(sentence(e).rstrip('.') for e in edits)}.", facts)
 
 
 def _fields(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
@@ -241,8 +248,18 @@ def _runs(dataset: Dataset, store: Store, row_id: str) -> Iterator[Event]:
             continue
         found = pl.scan_ipc(path).filter(pl.col("id") == row_id).collect()
         if found.height:
-            losses = {k: v for k, v in found.row(0, named=True).items() if k != "id" and v is not None}
-            yield Event("train", f"run {run['run_id']}", {"run": run["run_id"], "version": run.get("seq"), **losses})
+            facts = {k: v for k, v in found.row(0, named=True).items() if k != "id" and v is not None}
+            told = _trained(run, facts)
+            yield Event("train", told, {"run": run["run_id"], "version": run.get("seq"), **facts})
+
+
+def _trained(run: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+    """Say what a run did with a row: learnt from it, or was measured on it; and its loss, in nats per target."""
+    did = "trained on it" if facts.get("split", "train") == "train" else f"was measured on it, as {facts['split']}"
+    of = f", version {run['seq']}" if run.get("seq") is not None else ""
+    before = f"{facts['loss_before']:.3f} before, " if facts.get("loss_before") is not None else ""
+    loss = f": loss {before}{facts['loss']:.3f} after" if facts.get("loss") is not None else ""
+    return f"run {run['run_id']}{of}, {did}{loss}"
 
 
 def _comparisons(dataset: Dataset, store: Store, row_id: str) -> Iterator[Event]:

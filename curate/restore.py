@@ -16,7 +16,7 @@ import polars as pl
 
 from curate.naming import Named, find_rows, unique
 from curate.pipeline import apply_stage
-from curate.review.decide import told_restored
+from curate.review.decide import why_restored
 from curate.review.objection import Objections
 from curate.review.pseudonym import has_pseudonyms, pseudonyms
 from curate.review.responses import RESTORE, Response, ledger_of, read_ledger
@@ -73,7 +73,7 @@ def restore(
     said = ledger_of(_response(row.id, states[row.id]["content_hash"], about) for row in wanted)
     key = ["review", "id", "content_hash", "reviewer"]
     new = pl.concat([ledger.join(said, on=key, how="anti"), said])
-    decided = told_restored([who], [because] if because else [])
+    decided = why_restored([who], [because] if because else [])
     if refused := _refused(dataset, wanted, states, new, f"{decided}, but "):
         told = "; ".join(f"{row.place} ({row.id[:12]}): {why}" for row, why in refused)
         what = "1 row" if len(refused) == 1 else f"{len(refused):,} rows"

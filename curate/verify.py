@@ -15,7 +15,6 @@ from schemas.manifest import FileEntry, Manifest
 from schemas.objects import Checked, check_columns, check_object
 from schemas.place import inside, listed
 from schemas.record import content_hash, lineage_id
-from schemas.remote import remote_of
 from schemas.reference import (
     dataset_names,
     manifest_path,
@@ -25,6 +24,7 @@ from schemas.reference import (
     version_file,
     versions_of,
 )
+from schemas.remote import remote_of
 from schemas.stages import STAGES
 
 _TEXT_STATED = ["id", "source", "source_key", "messages", "context", "content_hash"]

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from schemas.errors import ConfigError, StoreError
+from schemas.place import MAX_BYTES
 
 if TYPE_CHECKING:
     from obstore import UpdateVersion
@@ -123,13 +124,16 @@ class Bucket:
         return Listed(key, meta["size"], meta["last_modified"].timestamp())
 
     def get(self, key: str) -> Held | None:
-        """Give the bytes of a small object; None where there is none."""
+        """Give the bytes of a small object (MAX_BYTES at most); None where there is none."""
         import obstore  # noqa: PLC0415 # as above
 
         with self._told():
             try:
                 found = obstore.get(self._store, key)
                 meta = found.meta
+                if meta["size"] > MAX_BYTES:
+                    what = f"too large ({meta['size'] >> 20} MB)"
+                    raise StoreError(f"{key} in {self.url}", what, f"{MAX_BYTES >> 20} MB at most")
                 version: Any = {name: meta[name] for name in ("e_tag", "version") if meta[name] is not None}
                 return Held(bytes(found.bytes()), version)
             except FileNotFoundError as error:

@@ -32,6 +32,7 @@ FRESH_S = 1.0
 SAID_BYTES = 4 << 20
 """A transfer of more than this is worth a line: it takes over a second on a line of 4 MB/s."""
 
+_RESTORE = "restore it from a backup, or from a machine that read it before"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # as `schemas.reference.NAME`; a bucket's keys are anybody's
 _VERSION = re.compile(r"(\d{6}|[1-9]\d{6,17})\.json")
 
@@ -144,8 +145,7 @@ class Remote:
                         temporary.replace(path)
                         return
                     found = f"its bytes have the sha256 {came[:12]}…" if came else "missing"
-        remedy = "restore it from a backup, or from a machine that read it before"
-        raise CorruptObjectError(where, found, "the object that a manifest names", remedy)
+        raise CorruptObjectError(where, found, "the object that a manifest names", _RESTORE)
 
     def bring(self, files: Iterable[FileEntry]) -> None:
         """Fetch several objects at once, those that are not here."""
@@ -156,11 +156,11 @@ class Remote:
     def lacking(self, files: Iterable[FileEntry]) -> list[str]:
         """Say which objects are not in the storage with the size that a manifest states, whatever is here."""
         there = {one.key: one.size for one in self.bucket.below("objects")}
+        lost = [file for file in files if there.get(file.path) != file.bytes]
+        found = (f"{there[file.path]} bytes" if file.path in there else "missing" for file in lost)
         return [
-            f"object {file.path} in {self.bucket.url}: {f'{there[file.path]} bytes' if file.path in there else 'missing'}"
-            f"; expected {file.bytes} bytes. Restore it from a backup, or from a machine that read it before"
-            for file in files
-            if there.get(file.path) != file.bytes
+            str(CorruptObjectError(f"object {file.path} in {self.bucket.url}", what, f"{file.bytes} bytes", _RESTORE))
+            for file, what in zip(lost, found, strict=True)
         ]
 
     def say_transfer(self, doing: str, way: str, sizes: Sequence[int]) -> None:
@@ -201,13 +201,12 @@ def mirror(url: str) -> Path:
     url = check_url(url)
     endpoint = endpoint_of(url)
     open_bucket(url, endpoint)  # says what is wrong before a folder is made
-    user = os.environ.get("XDG_CACHE_HOME")
-    cached = Path(os.environ.get("SFT_CACHE") or (Path(user) if user else Path.home() / ".cache") / "sft")
-    root = cached / "stores" / hashlib.sha256(f"{endpoint or ''} {url}".encode()).hexdigest()[:16]
+    root = _mirrors() / hashlib.sha256(f"{endpoint or ''} {url}".encode()).hexdigest()[:16]
     facts = root / "remote.json"
     try:
         if not facts.is_file():
-            root.mkdir(parents=True, exist_ok=True)
+            root.parent.mkdir(parents=True, exist_ok=True)
+            root.mkdir(mode=0o700, exist_ok=True)  # a bucket is seldom open to everybody on this machine
             temporary = root / f".remote-{os.getpid()}.json"
             temporary.write_text(json.dumps({"url": url, "endpoint": endpoint}) + "\n")
             temporary.replace(facts)
@@ -216,11 +215,25 @@ def mirror(url: str) -> Path:
         raise StoreError(
             f"mirror {root} of {url}", found, "a folder to write to", "name another by SFT_CACHE"
         ) from error
+    _OURS.add(root)
     return root
 
 
+def _mirrors() -> Path:
+    user = os.environ.get("XDG_CACHE_HOME")
+    cached = os.environ.get("SFT_CACHE") or (Path(user) if user else Path.home() / ".cache") / "sft"
+    return Path(cached) / "stores"
+
+
+_OURS: set[Path] = set()
+"""Mirrors that were named by their URL in this process."""
+
+
 def remote_of(root: Path) -> Remote | None:
-    """Give the object storage behind a store's folder; None (after one look) where the folder is the store."""
+    """Give the object storage behind a store's folder; None (after one look) where the folder is the store.
+
+    Raises ConfigError for a mirror outside our cache: a folder that came from elsewhere does not decide whom we ask.
+    """
     return _opened(root) if (root / "remote.json").is_file() else None
 
 
@@ -232,6 +245,9 @@ def _opened(root: Path) -> Remote:
         url, endpoint = str(facts["url"]), facts["endpoint"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(str(file), "not what it was written as", "url and endpoint", "remove the mirror") from error
+    if root not in _OURS and root.resolve().parent != _mirrors().resolve():
+        found = f"a mirror of {url[:200]!r}, and not one of this machine's"
+        raise ConfigError(f"store {root}", found, "a store's folder, or its URL", "name the store by its URL")
     if (asked := endpoint_of(url)) not in (None, endpoint):
         found = f"a mirror of {url} at {endpoint or 'the provider'}, and the environment says {asked}"
         raise ConfigError(f"store {root}", found, "one server", f"name it as --store {url}")

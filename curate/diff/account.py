@@ -1,12 +1,14 @@
 """The account of a diff: everything that the page, `--json` and `--markdown` say, in the order in which they say it."""
 
+import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from curate.diff.changes import Diff
+from curate.diff.changes import WORDS, Diff
 from curate.licences import Licence
 from curate.measures import Histogram, Shares
 from curate.samples import SampleRow
@@ -82,6 +84,42 @@ class SettingChange:
     key: str
     before: Any
     after: Any
+
+    @property
+    def told(self) -> tuple[str, str, str]:
+        """The key, before and after as people read them; a stage that only one version has has no version there."""
+        if self.key == "version" and None in (self.before, self.after):
+            ran, absent = "ran", "did not run"
+            return ("(the stage)", absent, ran) if self.before is None else ("(the stage)", ran, absent)
+        return self.key, _shown(self.before), _shown(self.after)
+
+
+def _shown(value: Any) -> str:
+    """Write the value of a setting; texts as they are."""
+    if value is None:
+        return "not set"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+@dataclass(frozen=True)
+class Maker:
+    """What made changes: the stage, the rule or person (`by`), why (`cause`), by which keys; and how many rows."""
+
+    word: str
+    stage: str
+    by: tuple[str, ...]
+    cause: str
+    keys: tuple[str, ...]
+    rows: int
+
+
+def makers(diff: Diff) -> tuple[Maker, ...]:
+    """Count changes by what made them: in the order of the words, the most rows first."""
+    counts: Counter[tuple[str, str, tuple[str, ...], str, tuple[str, ...]]] = Counter()
+    for word, stage, by, cause, keys in diff.changes.select("word", "stage", "by", "cause", "keys").iter_rows():
+        counts[word, stage or "", tuple(by or ()), cause or "", tuple(keys or ())] += 1
+    order = sorted(counts.items(), key=lambda item: (WORDS.index(item[0][0]), -item[1], item[0]))
+    return tuple(Maker(*what, rows) for what, rows in order)
 
 
 @dataclass(frozen=True)
@@ -185,6 +223,7 @@ class Account:
     before: Side
     after: Side
     verdict: Verdict
+    makers: tuple[Maker, ...]
     transitions: tuple[Transition, ...]
     reasons: tuple[ReasonChange, ...]
     settings: tuple[SettingChange, ...]

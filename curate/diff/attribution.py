@@ -107,6 +107,10 @@ def _followed(dataset: Dataset, places: pl.DataFrame, rewriting: Sequence[str]) 
     return pl.concat([*found, *parts[1:]], how="horizontal")
 
 
+def _differs(column: str) -> pl.Expr:
+    return pl.col(column).ne_missing(pl.col(f"{column}_after"))
+
+
 def _order(column: str) -> pl.Expr:
     places = {stage: i for i, stage in enumerate(STAGES)}
     return pl.col(column).replace_strict(places, default=None, return_dtype=pl.Int16)
@@ -114,8 +118,8 @@ def _order(column: str) -> pl.Expr:
 
 def _stage(rewriting: Sequence[str]) -> pl.Expr:
     """The first stage after which the text differs; a person's decision, where that differs; else as it was said."""
-    texts = [pl.when(pl.col(f"text_{s}").ne_missing(f"text_{s}_after")).then(pl.lit(s)) for s in rewriting]
-    decided = pl.col("word").is_in(_JUDGED) & pl.col("override").ne_missing("override_after")
+    texts = [pl.when(_differs(f"text_{s}")).then(pl.lit(s)) for s in rewriting]
+    decided = pl.col("word").is_in(_JUDGED) & _differs("override")
     return (
         pl.when(pl.col("word") == "edited")
         .then(pl.coalesce(texts))
@@ -128,7 +132,7 @@ def _stage(rewriting: Sequence[str]) -> pl.Expr:
 def _cause(diff: Diff, rewriting: Sequence[str]) -> pl.Expr:
     """Reads: stage (as attributed) and the columns of `_followed`."""
     old, new = (dataset.manifest for dataset in _both(diff))
-    both = [s.name for s in old.stages if new.stage(s.name)]
+    settings = pl.col("stage").is_in(list(differing_keys(old, new)))
     versions = [s.name for s in old.stages if (o := new.stage(s.name)) and o.version != s.version]
     was, now = (_judges(d, column) for d, column in zip(_both(diff), ("shard", "shard_after"), strict=True))
     seen = [(_order(c) >= _order("stage")).fill_null(value=True) for c in ("left_out", "left_out_after")]
@@ -142,6 +146,8 @@ def _cause(diff: Diff, rewriting: Sequence[str]) -> pl.Expr:
         .then(pl.lit("stage added"))
         .when(~review & was & ~now)
         .then(pl.lit("stage removed"))
+        .when((pl.col("stage") == "split") & settings)  # then all rows are dealt anew, and else none moves
+        .then(pl.lit("configuration"))
         .when(_text_differs(rewriting))
         .then(pl.lit("text"))
         .when(review)
@@ -150,7 +156,7 @@ def _cause(diff: Diff, rewriting: Sequence[str]) -> pl.Expr:
         .then(pl.lit("verdict"))
         .when(pl.col("stage").is_in(versions))
         .then(pl.lit("stage version"))
-        .when(pl.col("stage").is_in([s for s in both if s in differing_keys(old, new)]))
+        .when(settings)
         .then(pl.lit("configuration"))
         .otherwise(pl.lit("other rows"))
     )
@@ -168,8 +174,7 @@ def _text_differs(rewriting: Sequence[str]) -> pl.Expr:
     tests: list[pl.Expr] = []
     for stage in STAGES[1:]:
         last = [s for s in rewriting if STAGES.index(s) < STAGES.index(stage)][-1]
-        differs = pl.col(f"text_{last}").ne_missing(f"text_{last}_after")
-        tests.append((pl.col("stage") == stage) & differs)
+        tests.append((pl.col("stage") == stage) & _differs(f"text_{last}"))
     return pl.any_horizontal(tests)
 
 

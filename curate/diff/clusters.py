@@ -38,9 +38,7 @@ def cluster_changes(before: Dataset, after: Dataset) -> tuple[dict[str, int], tu
     if not all(dataset.manifest.stage("dedup") for dataset in (before, after)):
         return dict.fromkeys(_KINDS, 0), ()
     old, new = (members(dataset, "cluster_id").select("id", "place", "cluster") for dataset in (before, after))
-    links = old.join(new, on="id", suffix="_after").group_by("cluster", "cluster_after").len("shared")
-    sizes = [dict(side.group_by("cluster").len().iter_rows()) for side in (old, new)]
-    found = sorted(_related(links, *sizes), key=lambda c: (_KINDS.index(c.kind), -max(c.before, c.after), c.old, c.new))
+    found = relate(old, new)
     counts = Counter(change.kind for change in found)
     chosen = [change for _, same in groupby(found, key=lambda c: c.kind) for change in islice(same, SHOWN)]
     rows_of = (
@@ -57,7 +55,7 @@ def cluster_changes(before: Dataset, after: Dataset) -> tuple[dict[str, int], tu
 
 
 @dataclass(frozen=True)
-class _Change:
+class Change:
     """A change of clusters: rows before and after, and the clusters' names before and after."""
 
     kind: Kind
@@ -67,8 +65,19 @@ class _Change:
     new: tuple[str, ...]
 
 
-def _related(links: pl.DataFrame, old: Mapping[str, int], new: Mapping[str, int]) -> Iterator[_Change]:
-    """Relate clusters, given with their rows, by the rows that they share. Reads: cluster, cluster_after, shared."""
+def relate(old: pl.DataFrame, new: pl.DataFrame) -> list[Change]:
+    """Relate the clusters of two versions by the rows that they share; those that are alike are left out.
+
+    By kind, the largest first. Reads: id, cluster.
+    """
+    links = old.join(new, on="id", suffix="_after").group_by("cluster", "cluster_after").len("shared")
+    sizes = [dict(side.group_by("cluster").len().iter_rows()) for side in (old, new)]
+    order = sorted(_related(links, *sizes), key=lambda c: (c.old, c.new))
+    return sorted(order, key=lambda c: (_KINDS.index(c.kind), -max(c.before, c.after)))
+
+
+def _related(links: pl.DataFrame, old: Mapping[str, int], new: Mapping[str, int]) -> Iterator[Change]:
+    """Name the changes. Reads: cluster, cluster_after, shared (rows that both have)."""
     forward: dict[str, list[str]] = {}
     back: dict[str, list[str]] = {}
     shared: dict[tuple[str, str], int] = {}
@@ -76,18 +85,18 @@ def _related(links: pl.DataFrame, old: Mapping[str, int], new: Mapping[str, int]
         forward.setdefault(a, []).append(b)
         back.setdefault(b, []).append(a)
         shared[a, b] = n
-    yield from (_Change("gone", n, 0, (a,), ()) for a, n in old.items() if a not in forward)
-    yield from (_Change("born", 0, n, (), (b,)) for b, n in new.items() if b not in back)
+    yield from (Change("gone", n, 0, (a,), ()) for a, n in old.items() if a not in forward)
+    yield from (Change("born", 0, n, (), (b,)) for b, n in new.items() if b not in back)
     for b, those in back.items():
         if len(those) > 1:
-            yield _Change("merged", sum(old[a] for a in those), new[b], tuple(those), (b,))
+            yield Change("merged", sum(old[a] for a in those), new[b], tuple(those), (b,))
     for a, those in forward.items():
         if len(those) > 1:
-            yield _Change("split", old[a], sum(new[b] for b in those), (a,), tuple(those))
+            yield Change("split", old[a], sum(new[b] for b in those), (a,), tuple(those))
         elif len(back[those[0]]) == 1 and not old[a] == new[those[0]] == shared[a, those[0]]:
             sizes = old[a], new[those[0]]
             kind = "grown" if sizes[0] < sizes[1] else "shrunk" if sizes[0] > sizes[1] else "changed"
-            yield _Change(kind, *sizes, (a,), tuple(those))
+            yield Change(kind, *sizes, (a,), tuple(those))
 
 
 def _rows(side: pl.DataFrame, clusters: set[str]) -> dict[str, list[tuple[str, str]]]:

@@ -47,7 +47,7 @@ _TOKEN = re.compile(
 
 
 @dataclass(frozen=True)
-class Test:
+class Comparison:
     """A comparison of a measure with a limit. `text`: as it was written."""
 
     text: str
@@ -73,14 +73,14 @@ class AllOf:
     parts: tuple["Rule", ...]
 
 
-Rule = Test | AnyOf | AllOf
+Rule = Comparison | AnyOf | AllOf
 
 
 @dataclass(frozen=True)
 class Judged:
     """A test and what was found. `value` as people write it, with its sign and unit."""
 
-    test: Test
+    test: Comparison
     reading: Reading
     value: str
     holds: bool
@@ -98,7 +98,7 @@ class Outcome:
     def to_json(self) -> dict[str, Any]:
         """Give the outcome as plain values."""
         tests = [
-            {"test": j.test.text, "value": j.reading.value, "shown": j.value, "holds": j.holds} for j in self.tests
+            {"test": j.test.text, "value": j.reading.plain, "shown": j.value, "holds": j.holds} for j in self.tests
         ]
         return {
             "name": self.gate.name,
@@ -128,7 +128,7 @@ class Gate:
         return Outcome(self, broken, tuple(judged), tuple(rows.values()))
 
     def _holds(self, rule: Rule, account: Account, judged: list[Judged]) -> bool:
-        if isinstance(rule, Test):
+        if isinstance(rule, Comparison):
             reading = read_gauge(
                 account, rule.measure, rule.arguments, percent=rule.percent, sign=rule.sign, where=self.text
             )
@@ -224,7 +224,7 @@ class _Reader:
         self._depth -= 1
         return found
 
-    def _test(self) -> Test:
+    def _test(self) -> Comparison:
         first = self._here
         if first is None or first.kind != "word" or first.text not in GAUGES:
             near = close_to(first.text, GAUGES) if first else ""
@@ -237,7 +237,7 @@ class _Reader:
         self._next += 1
         limit, percent, token = self._limit(first.text)
         text = " ".join(self._text[first.at : token.at + len(token.text)].split())
-        return Test(text, first.text, arguments, _SAME.get(sign.text, sign.text), limit, percent, token.text)
+        return Comparison(text, first.text, arguments, _SAME.get(sign.text, sign.text), limit, percent, token.text)
 
     def _arguments(self) -> tuple[Argument, ...]:
         found: list[Argument] = []

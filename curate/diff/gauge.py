@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf, isfinite
 from typing import Any, NoReturn
 
 import polars as pl
@@ -43,6 +44,11 @@ class Reading:
     listed: tuple[Mapping[str, Any], ...] = ()
     word: str = ""
 
+    @property
+    def plain(self) -> float | None:
+        """The value as JSON has it; None for what is infinitely many times as much as before."""
+        return self.value if isfinite(self.value) else None
+
     def rows(self) -> Iterator[Mapping[str, Any]]:
         """Give the rows behind the value."""
         yield from self.listed
@@ -53,11 +59,11 @@ class Reading:
         """Write the value as people do."""
         if self.word:
             return self.word
-        if self.value in (float("inf"), float("-inf")):
+        if not isfinite(self.value):
             return "more than there was before (none)"
         if percent:
             return f"{self.value:.4g}%"
-        return f"{self.value:,.0f}" if self.value.is_integer() else f"{self.value:.4g}"
+        return f"{self.value:,.0f}" if float(self.value).is_integer() else f"{self.value:.4g}"
 
 
 @dataclass(frozen=True)
@@ -112,9 +118,8 @@ def _refuse(where: str, word: str, argument: Argument, known: Mapping[str, Seque
     if not known:
         found, expected = f"{word} takes no names", word
     else:
-        kinds = " or ".join(known)
-        found = f"no {kinds} of that name"
-        expected = "; ".join(f"{kind}s: {', '.join(names) or 'none'}" for kind, names in known.items())
+        found = f"no {' or '.join(known)} of that name"
+        expected = "; ".join(f"{_PLURAL[kind]} {', '.join(names) or '(none)'}" for kind, names in known.items())
     remedy = close_to(argument.name, (name for names in (*known.values(), REASONS) for name in names))
     raise ConfigError(f"rule {where!r}", f"at character {argument.at}, {argument.name!r}: {found}", expected, remedy)
 
@@ -134,6 +139,16 @@ def _reasons(account: Account) -> list[str]:
     by = account.diff.changes["by"].explode().drop_nulls().unique().to_list() if account.diff.changes.height else []
     return sorted(told | {str(name) for name in by})
 
+
+_PLURAL = {
+    "source": "sources",
+    "stage": "stages",
+    "reason": "reasons and reviewers",
+    "measure": "measures",
+    "class": "classes",
+    "kind of cluster": "kinds of cluster",
+    "kind of review": "kinds of review",
+}
 
 _NAMES: Mapping[str, Callable[[Account], Sequence[str]]] = {
     "source": _sources,
@@ -167,7 +182,7 @@ def _changes(asked: Asked) -> Reading:
 def _percent(part: float, whole: float) -> float:
     if whole:
         return 100 * part / whole
-    return float("inf") if part > 0 else 0.0
+    return inf if part > 0 else 0.0
 
 
 def _rows_of(manifest: Manifest, sources: Sequence[str]) -> int:
@@ -185,8 +200,13 @@ def _size(asked: Asked) -> Reading:
             old, new = (sum(getattr(m, name) for m in mixes) for name in ("rows_before", "rows_after"))
         case _:
             old, new = (sum(getattr(m, name) for m in mixes) for name in ("tokens_before", "tokens_after"))
-    held = ("kept_before", "kept_after") if "<" in asked.sign else ("kept_after", "kept_before")
-    rows = account.diff.changes.filter(pl.col(held[0]) & ~pl.col(held[1]) & pl.col("source").is_in(sources))
+    went = "<" in asked.sign
+    words = ("removed", "edited_upstream", "rejected") if went else ("added", "restored")
+    rows = account.diff.changes.filter(pl.col("word").is_in(words) & pl.col("source").is_in(sources))
+    if asked.word == "rows":
+        rows = rows.filter(~pl.col("word").is_in(["rejected", "restored"]))
+    else:
+        rows = rows.filter(pl.col("kept_before" if went else "kept_after"))
     return Reading(_percent(new - old, old) if asked.percent else new, rows)
 
 
@@ -269,7 +289,7 @@ def _bump(asked: Asked) -> Reading:
     return Reading(BUMPS.index(bump), word=bump)
 
 
-_OF_ROWS = "the rows that the earlier version has of the sources named, kept or not"
+_OF_ROWS = "the rows of the earlier version"
 _ROWS = ("source", "stage", "reason")
 
 _MEANING = {

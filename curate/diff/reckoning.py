@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import polars as pl
 
-from curate.diff.account import Account, MixChange, Side, Verdict
+from curate.diff.account import Account, MixChange, Side, Verdict, makers
 from curate.diff.changes import WORDS, Diff
 from curate.diff.clusters import cluster_changes, leaks
 from curate.diff.columns import column_changes, setting_changes
@@ -36,6 +36,7 @@ def reckon(diff: Diff, *, seed: int, samples: int, texts_limit: int) -> Account:
         before=_side(before, measured[0]),
         after=_side(after, measured[1]),
         verdict=verdict(diff),
+        makers=makers(diff),
         transitions=found.transitions(),
         reasons=found.reasons(),
         settings=setting_changes(before.manifest, after.manifest),

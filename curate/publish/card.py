@@ -195,7 +195,7 @@ def _linked(expression: str | None) -> str:
     for name in sorted(licence_names(expression), key=len, reverse=True):
         url = licence_url(name)
         if url:
-            shown = re.sub(rf"(?<![\w.(\[/]){re.escape(inline(name))}(?![\w.+-])", f"[{name}]({url})", shown)
+            shown = re.sub(rf"(?<![\w.\[/]){re.escape(inline(name))}(?![\w.+-])", f"[{name}]({url})", shown)
     return shown
 
 

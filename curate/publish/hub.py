@@ -156,11 +156,11 @@ def _told(repo: str, endpoint: str) -> Generator[None]:
         found = f"{endpoint} cannot be reached ({str(error) or type(error).__name__})"
         raise StoreError(where, found, "a connection", f"check the network and HF_ENDPOINT; {again}") from error
     except (OSError, ValueError, RuntimeError) as error:
-        cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
+        cause = error.__cause__ if isinstance(error, RuntimeError) else None  # a file's upload failed in a thread
         if isinstance(cause, HfHubHTTPError):
             raise _refused(where, cause) from error
-        first = next(iter(str(cause).splitlines()), "") or type(cause).__name__
-        raise StoreError(where, f"the push failed ({first})", remedy=again) from error
+        said = str(cause or error).strip().rstrip(".") or type(error).__name__
+        raise StoreError(where, f"the push failed ({said})", remedy=again) from error
 
 
 def _refused(where: str, error: HfHubHTTPError) -> StoreError:

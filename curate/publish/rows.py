@@ -101,7 +101,7 @@ def _calls(text: str) -> list[dict[str, Any]] | None:
     """Read tool calls in the form `CALLS`; None where they say more than it can hold, or something else."""
     found: list[dict[str, Any]] = []
     for call in json.loads(text):
-        function = call.get("function")
+        function = call.get("function") if isinstance(call, dict) else None
         if not isinstance(function, dict) or not isinstance(function.get("name"), str):
             return None
         if set(call) - {"id", "type", "function"} or set(function) - {"name", "arguments"}:

@@ -28,7 +28,8 @@ def compact(value: float) -> str:
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
             return f"{value / size:.1f}".removesuffix(".0") + letter
-    return f"{value:.0f}" if value == int(value) else f"{value:.2f}".rstrip("0").rstrip(".")
+    digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
+    return f"{value:.{digits}f}".rstrip("0").rstrip(".") if digits and value != int(value) else f"{value:.0f}"
 
 
 def middle(of: Histogram) -> str:
@@ -82,7 +83,7 @@ def _frame(axes: Axes, edges: Sequence[float], top: float) -> None:
 def shares(name: str, title: str, after: Shares, before: Shares | None = None) -> Markup:
     """Draw the most frequent values as bars, with the earlier version's as dashed outlines."""
     parts = _joined(after, before)
-    step, left, right = 24.0, 104.0, 92.0 if before else 52.0
+    step, left, right = 24.0, 104.0, 104.0 if before else 52.0
     drawn, axes = canvas(WIDTH, max(step * len(parts), step) + 8)
     room = WIDTH - left - right
     top = max((value for _, pair in parts for value in pair), default=0.0) or 1.0
@@ -95,18 +96,27 @@ def shares(name: str, title: str, after: Shares, before: Shares | None = None) -
         if before:
             axes.add_patch(
                 Rectangle(
-                    (left, y + 3), room * was / top, step - 6, fill=False, edgecolor=colour("before"), linestyle=(0, (4, 2))
+                    (left, y + 3),
+                    room * was / top,
+                    step - 6,
+                    fill=False,
+                    edgecolor=colour("before"),
+                    linestyle=(0, (4, 2)),
                 )
             )
         said = f"{_percent(was)} → {_percent(now)}" if before else _percent(now)
         label(axes, WIDTH - 2, y + step / 2, said, "muted", 11, ha="right", va="center")
     if not parts:
         label(axes, WIDTH / 2, 16, "no rows", "muted", ha="center", va="center")
-    told = ", ".join(f"{value} {_percent(was) + ' -> ' if before else ''}{_percent(now)}" for value, (was, now) in parts)
+    told = ", ".join(
+        f"{value} {_percent(was) + ' -> ' if before else ''}{_percent(now)}" for value, (was, now) in parts
+    )
     return svg(drawn, name, title, f"{title}: {told or 'no rows'}.")
 
 
 def _percent(part: float) -> str:
+    if 0 < part < 0.001:
+        return "< 0.1%"
     return f"{part:.1%}" if 0 < part < 0.0995 or 0.9 < part < 1 else f"{part:.0%}"
 
 
@@ -152,9 +162,13 @@ def mix(name: str, title: str, bars: Mapping[str, Mapping[str, float]]) -> Marku
                 gid = f"{name}-{row}-{number}"
                 told[gid] = f"{bar}: {words}"
                 axes.add_patch(
-                    Rectangle((x, y), max(span - 2, 0.5), step - 8, facecolor=colour(SERIES[number]), linewidth=0, gid=gid)
+                    Rectangle(
+                        (x, y), max(span - 2, 0.5), step - 8, facecolor=colour(SERIES[number]), linewidth=0, gid=gid
+                    )
                 )
-                inside = next((told for told in (words, part, _percent(amount / total)) if span > 7 * len(told) + 14), "")
+                inside = next(
+                    (told for told in (words, part, _percent(amount / total)) if span > 7 * len(told) + 14), ""
+                )
                 label(axes, x + 8, y + step / 2 - 4, inside, ha="left", va="center")
             x += span
         said.append(f"{bar}: " + ", ".join(f"{part} {_percent(amount / total)}" for part, amount in segments if amount))

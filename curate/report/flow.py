@@ -26,6 +26,8 @@ _NAME = 26
 """Characters of a name beside a bar."""
 _TRUNK = 190.0
 """Pixels of a band that is all rows."""
+_A_ROW = 6.0
+"""Pixels of a row at most, so that five rows do not look like a landslide."""
 _SLOT = 36.0
 """Pixels from one label to the next at least, so that labels never overlap."""
 
@@ -58,7 +60,9 @@ def flow_of(dataset: Dataset) -> Flow:
     """Count the rows of a version. Reads: source, kept, split."""
     columns = ["source", "kept", "split"]
     counts = [shard.view(columns).group_by(columns).len() for shard in dataset.shards]
-    found = pl.concat(pl.collect_all(counts)) if counts else pl.DataFrame(schema=dict.fromkeys([*columns, "len"], pl.Null))
+    found = (
+        pl.concat(pl.collect_all(counts)) if counts else pl.DataFrame(schema=dict.fromkeys([*columns, "len"], pl.Null))
+    )
     sources: dict[str, int] = {source.name: 0 for source in dataset.manifest.sources}
     splits: dict[str, int] = {}
     for source, kept, split, rows in found.iter_rows():
@@ -178,7 +182,9 @@ def _told(flow: Flow) -> str:
     inward = ", ".join(f"{name} {rows:,}" for name, rows in flow.sources.items())
     out = ", ".join(f"{s.stage} leaves out {sum(s.rejected.values()):,}" for s in flow.rejecting) or "none is left out"
     kept = ", ".join(f"{name} {rows:,}" for name, rows in flow.splits.items())
-    return f"{flow.rows:,} rows come in: {inward}. {out}. {flow.kept:,} are kept: {kept}. The table below has all numbers."
+    return (
+        f"{flow.rows:,} rows come in: {inward}. {out}. {flow.kept:,} are kept: {kept}. The table below has all numbers."
+    )
 
 
 def transition_chart(transitions: Sequence[Transition], name: str, title: str) -> Markup | None:
@@ -187,11 +193,13 @@ def transition_chart(transitions: Sequence[Transition], name: str, title: str) -
     if not moved:
         return None
     total = sum(t.rows for t in moved)
-    before, after = ({fate: 0 for fate in sorted({getattr(t, side) for t in moved}, key=_fate)} for side in ("before", "after"))
+    before, after = (
+        {fate: 0 for fate in sorted({getattr(t, side) for t in moved}, key=_fate)} for side in ("before", "after")
+    )
     for t in moved:
         before[t.before] += t.rows
         after[t.after] += t.rows
-    scale = _TRUNK / total
+    scale = min(_TRUNK / total, _A_ROW)
     joined = _joined(before), _joined(after)
     ends = tuple(_ends(side, scale) for side in joined)
     near, far = _sides(*ends)
@@ -201,10 +209,16 @@ def transition_chart(transitions: Sequence[Transition], name: str, title: str) -
     used = {key: 0.0 for key in at}
     bands: dict[tuple[str, str], int] = {}
     for t in moved:
-        pair = t.before if (0, t.before) in at else ends[0][-1].name, t.after if (1, t.after) in at else ends[1][-1].name
+        pair = (
+            t.before if (0, t.before) in at else ends[0][-1].name,
+            t.after if (1, t.after) in at else ends[1][-1].name,
+        )
         bands[pair] = bands.get(pair, 0) + t.rows
     told: dict[str, str] = {}
-    order = {end.name: place for place, end in enumerate(ends[1])}, {end.name: place for place, end in enumerate(ends[0])}
+    order = (
+        {end.name: place for place, end in enumerate(ends[1])},
+        {end.name: place for place, end in enumerate(ends[0])},
+    )
     for (was, now), rows in sorted(bands.items(), key=lambda b: (order[1][b[0][0]], order[0][b[0][1]])):
         source, target = at[0, was], at[1, now]
         gid = f"{name}-band-{len(told)}"

@@ -6,7 +6,6 @@ What does not fit is left out whole, and said to be.
 """
 
 import html
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -58,8 +57,10 @@ def diff_markdown(account: Account, outcomes: Sequence[Outcome] = ()) -> str:
 
 def code(text: str) -> str:
     """Write a short text on one line, as it stands and as nothing else."""
-    shown = escaped(cut(" ".join(clean(text).split()), CELL))
-    return f"<code>{shown}</code>" if shown else ""
+    shown = cut(" ".join(clean(text).split()), CELL)
+    if "`" in shown or "|" in shown:
+        return f"<code>{escaped(shown)}</code>"
+    return f"`{shown}`" if shown else ""
 
 
 def cut(text: str, most: int) -> str:
@@ -125,7 +126,7 @@ def _gates(outcomes: Sequence[Outcome]) -> Iterator[tuple[str, str]]:
                 for r in o.rows[:SHOWN_ROWS]
             ]
             of = f"{len(rows)} of {len(o.rows):,} rows" if len(rows) < len(o.rows) else f"{len(rows)} rows"
-            title = f"{of} that broke {code(o.gate.text)}"
+            title = f"{of} that broke <code>{html.escape(clean(o.gate.text))}</code>"
             yield "rows that broke a gate", _folded(title, table("Rows", ["row", "what", "by"], rows))
 
 
@@ -139,22 +140,24 @@ def _size(account: Account) -> str:
 def _change(old: int, new: int) -> str:
     if old == new:
         return "none"
-    return f"{new - old:+,}" + (f" ({100 * (new - old) / old:+.2g} %)" if old else "")
+    return f"{new - old:+,}" + (f" ({100 * (new - old) / old:+.2g}%)" if old else "")
+
+
+def _signed(n: int) -> str:
+    return f"{n:+,}" if n else ""
 
 
 def _makers(account: Account) -> str:
-    counts: Counter[tuple[str, ...]] = Counter()
-    columns = ["word", "stage", "by", "cause", "keys"]
-    for word, stage, by, cause, keys in account.diff.changes.select(columns).iter_rows():
-        counts[word, stage or "", ", ".join(by or ()), cause or "", ", ".join(keys or ())] += 1
-    order = sorted(counts.items(), key=lambda item: (WORDS.index(item[0][0]), -item[1], item[0]))
-    rows = [(word, stage, code(by), cause, code(keys), f"{n:,}") for (word, stage, by, cause, keys), n in order]
+    rows = [
+        (m.word, m.stage, code(", ".join(m.by)), m.cause, code(", ".join(m.keys)), f"{m.rows:,}")
+        for m in account.makers
+    ]
     return table("What made the changes", ["what", "stage", "by", "cause", "key", "#rows"], rows)
 
 
 def _reasons(account: Account) -> str:
     rows = [
-        (r.stage, code(r.reason), f"{r.before:,}", f"{r.after:,}", f"{r.came:+,}", f"{-r.left:+,}")
+        (r.stage, code(r.reason), f"{r.before:,}", f"{r.after:,}", _signed(r.came), _signed(-r.left))
         for r in account.reasons
         if r.came or r.left
     ]
@@ -162,12 +165,8 @@ def _reasons(account: Account) -> str:
 
 
 def _settings(account: Account) -> str:
-    rows = [(s.stage, code(s.key), code(_value(s.before)), code(_value(s.after))) for s in account.settings]
+    rows = [(s.stage, *map(code, s.told)) for s in account.settings]
     return table("Settings that differ", ["stage", "key", "before", "after"], rows)
-
-
-def _value(value: Any) -> str:
-    return "not there" if value is None else str(value)
 
 
 def _mix(title: str, mixes: Sequence[MixChange]) -> str:

@@ -20,7 +20,7 @@ from markupsafe import Markup
 
 from curate.diff.account import Account, Drift, EditedRow
 from curate.diff.changes import WORDS
-from curate.measures import ALL, Histogram, Shares
+from curate.measures import ALL, NUMBERS, Histogram, Shares
 from curate.portrait import Portrait
 from curate.report import charts
 from curate.report.flow import flow_chart, flow_of, transition_chart
@@ -39,6 +39,11 @@ MOST_CHARTS = 24
 """Drift charts: those with the greatest statistic; the table has all."""
 MOST_ROWS = 500
 """Rows of a table of single rows (leaks, reviews); a longer one says what is left out, and which command lists it."""
+
+MOST_MAKERS = 40
+"""Combinations of kind, stage and cause that the verdict names; the table of changes can be filtered by all."""
+DRAWN_DRIFT = 0.005
+"""The least statistic that is drawn: below it one row in two hundred stands elsewhere, and two lines look like one."""
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -76,7 +81,8 @@ def change(before: float, after: float) -> str:
     gap = after - before
     if not gap:
         return "no change"
-    part = f" ({gap / before:+.1%})" if before else ""
+    share = gap / before if before else 0.0
+    part = "" if not before else f" ({share:+.1%})" if abs(share) >= 0.0005 else " (less than 0.1%)"
     return f"{gap:+,}{part}".replace("-", "−")
 
 
@@ -138,7 +144,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Maker:
+class Author:
     """What made edits: the name of a rule, of an edit or of a reviewer, what it does, how many rows."""
 
     name: str
@@ -152,7 +158,7 @@ class EditGroup:
 
     stage: str
     rows: tuple[EditedRow, ...]
-    makers: tuple[Maker, ...]
+    makers: tuple[Author, ...]
 
 
 def _choices(values: Iterable[str]) -> tuple[Choice, ...]:
@@ -168,7 +174,10 @@ def edit_groups(edits: Sequence[EditedRow]) -> tuple[EditGroup, ...]:
     by_stage: dict[str, list[EditedRow]] = {}
     for row in edits:
         by_stage.setdefault(row.stage, []).append(row)
-    turns = sorted(((place, _stage_order(stage), row) for stage, rows in by_stage.items() for place, row in enumerate(rows)), key=lambda t: t[:2])
+    turns = sorted(
+        ((place, _stage_order(stage), row) for stage, rows in by_stage.items() for place, row in enumerate(rows)),
+        key=lambda t: t[:2],
+    )
     chosen: dict[str, list[EditedRow]] = {}
     room = EDITS_CHARACTERS
     for _, _, row in turns:
@@ -182,9 +191,11 @@ def edit_groups(edits: Sequence[EditedRow]) -> tuple[EditGroup, ...]:
     )
 
 
-def _makers(rows: Sequence[EditedRow]) -> tuple[Maker, ...]:
+def _makers(rows: Sequence[EditedRow]) -> tuple[Author, ...]:
     counts = Counter(name for row in rows for name in row.by)
-    return tuple(Maker(name, REASONS.get(name, ""), n) for name, n in sorted(counts.items(), key=lambda p: (-p[1], p[0])))
+    return tuple(
+        Author(name, REASONS.get(name, ""), n) for name, n in sorted(counts.items(), key=lambda p: (-p[1], p[0]))
+    )
 
 
 CHANGE_COLUMNS = ("word", "place", "id", "source", "before", "after", "stage", "why", "detail")
@@ -205,7 +216,17 @@ def change_row(row: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]
         detail = detail or fields
     keys = ", ".join(row["keys"] or ())
     why = (row["cause"] or "") + (f" ({keys})" if keys else "")
-    cells = word, row["place"] or row["source"], row["id"], row["source"], before, after, row["stage"] or "", why, detail
+    cells = (
+        word,
+        row["place"] or row["source"],
+        row["id"],
+        row["source"],
+        before,
+        after,
+        row["stage"] or "",
+        why,
+        detail,
+    )
     return cells, tuple(row["by"] or ())
 
 
@@ -252,9 +273,7 @@ def changes_of(account: Account) -> Changes:
     makers, sources = (
         tuple(Choice(value, n) for value, n in sorted(counts[name].items()) if value) for name in ("by", "source")
     )
-    return Changes(
-        frame.height, len(packed), tuple(first), data, tuple(dict.fromkeys(words)), stages, makers, sources
-    )
+    return Changes(frame.height, len(packed), tuple(first), data, tuple(dict.fromkeys(words)), stages, makers, sources)
 
 
 @dataclass(frozen=True)
@@ -302,7 +321,8 @@ def diff_page(account: Account) -> str:
     flows = tuple(flow_of(dataset) for dataset in (account.diff.before, account.diff.after))
     groups = edit_groups(account.edits)
     held = [row for group in groups for row in group.rows]
-    overlays = tuple(_drift_panel(d, f"drift-{n}") for n, d in enumerate(drift[:MOST_CHARTS]) if d.statistic > 0)
+    drawn = [d for d in drift if d.statistic >= DRAWN_DRIFT][:MOST_CHARTS]
+    overlays = tuple(_drift_panel(d, f"drift-{n}") for n, d in enumerate(drawn))
     values: dict[str, Any] = {
         "account": account,
         "title": f"{before.name}@{before.seq} → {after.name}@{after.seq}",
@@ -328,6 +348,7 @@ def diff_page(account: Account) -> str:
         "edit_sources": _choices(row.source for row in held),
         "splits": tuple(sorted({split for pair in account.moves for split in pair}, key=_split_order)),
         "most_rows": MOST_ROWS,
+        "most_makers": MOST_MAKERS,
         "changes": changes_of(account),
     }
     return _whole("diff.html", values)
@@ -337,7 +358,9 @@ def _undrawn(drift: Sequence[Drift], drawn: int) -> str:
     """Say which measures have no chart."""
     same = sum(d.statistic == 0 for d in drift)
     less = len(drift) - same - drawn
-    told = [f"{count:,} {what}" for count, what in ((same, "with no difference at all"), (less, "with less of it")) if count]
+    told = [
+        f"{count:,} {what}" for count, what in ((same, "with no difference"), (less, "with a smaller one")) if count
+    ]
     return f"Measures without a chart: {', '.join(told)}. The table has all." if told else ""
 
 
@@ -370,7 +393,7 @@ def version_page(portrait: Portrait, dataset: Dataset) -> str:
     flow = flow_of(dataset)
     measures = {
         source: tuple(
-            _measured(of, f"measure-{number}-{place}", measure_name(measure))
+            (measure, _measured(of, f"measure-{number}-{place}", measure_name(measure)))
             for place, (measure, of) in enumerate(own.items())
         )
         for number, (source, own) in enumerate(portrait.measures.items())
@@ -386,18 +409,12 @@ def version_page(portrait: Portrait, dataset: Dataset) -> str:
         "flow": flow,
         "flow_chart": flow_chart(flow, "flow", f"Rows of {summary.name}@{summary.seq} through the stages"),
         "mix": charts.mix("mix", "Share of tokens by source", {"": sources}) if any(sources.values()) else None,
-        "overall": measures.get(whole, ()),
-        "by_source": {source: panels for source, panels in measures.items() if source != whole},
-        "tasks": _tasks(portrait),
+        "overall": tuple(panel for measure, panel in measures.get(whole, ()) if measure in NUMBERS),
+        "kinds": tuple(panel for measure, panel in measures.get(whole, ()) if measure not in NUMBERS),
+        "by_source": {
+            source: tuple(panel for _, panel in panels) for source, panels in measures.items() if source != whole
+        },
         "kept_samples": portrait.samples.get("kept", ()),
         "rejected_samples": {why: rows for why, rows in portrait.samples.items() if why != "kept" and rows},
     }
     return _whole("version.html", values)
-
-
-def _tasks(portrait: Portrait) -> Markup | None:
-    covered = portrait.coverage
-    if covered is None:
-        return None
-    rows = {task.task: task.rows for task in covered.tasks if task.rows}
-    return charts.shares("tasks", "Tasks of the kept rows", Shares(rows, covered.rows, covered.not_measured))

@@ -74,10 +74,10 @@ def svg(drawn: Figure, name: str, title: str, description: str, told: Mapping[st
         "class": "chart",
         "viewBox": root.attrib["viewBox"],
         "role": "img",
-        "aria-labelledby": f"{name}-title {name}-desc",
+        "aria-labelledby": f"chart-{name}-title chart-{name}-desc",
     }
     for number, (tag, text) in enumerate((("title", title), ("desc", description))):
-        told_as = ElementTree.Element(tag, {"id": f"{name}-{tag}"})
+        told_as = ElementTree.Element(tag, {"id": f"chart-{name}-{tag}"})
         told_as.text = plain(text)
         root.insert(number, told_as)
     return Markup(re.sub(r">\s+<", "><", ElementTree.tostring(root, encoding="unicode")))  # noqa: S704 - escaped by ElementTree

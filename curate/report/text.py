@@ -105,7 +105,8 @@ def _break_after(text: str, at: int) -> int:
 def pieces_shown(pieces: Sequence[tuple[str, str]]) -> Markup:
     """Give a word-level difference as `del` and `ins`, with long unchanged stretches folded."""
     parts = [
-        _piece(kind, text, first=i == 0, last=i == len(pieces) - 1) for i, (kind, text) in enumerate(pieces[:MOST_PIECES])
+        _piece(kind, text, first=i == 0, last=i == len(pieces) - 1)
+        for i, (kind, text) in enumerate(pieces[:MOST_PIECES])
     ]
     if len(pieces) > MOST_PIECES:
         left = f"… {len(pieces) - MOST_PIECES:,} more pieces, not in this page"

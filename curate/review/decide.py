@@ -135,11 +135,11 @@ def _restored(decision: Decision, restorers: Sequence[Response]) -> Decision:
     """Give the decision to keep the row after all; a correction that the majority made stays."""
     if decision.status == "decided" and decision.verdict == "fix":
         return replace(decision, by_name=True)
-    why = told_restored(_names(restorers), [r.because for r in restorers if r.because])
+    why = why_restored(_names(restorers), [r.because for r in restorers if r.because])
     return replace(decision, status="decided", verdict="keep", why=why, labels=(), by_name=True)
 
 
-def told_restored(names: Sequence[str], reasons: Sequence[str]) -> str:
+def why_restored(names: Sequence[str], reasons: Sequence[str]) -> str:
     """Say who restored a row by its name, and why."""
     return f"restored by {' and '.join(names)}" + (f": {'; '.join(dict.fromkeys(reasons))}" if reasons else "")
 

@@ -1,7 +1,7 @@
 """Jobs on a store, each in a process of its own that is killed where it is told to be.
 
 One process imports everything and forks a child for each job, so that a job begins within milliseconds. A child dies by
-SIGKILL before its nth call that touches the store's files (`at`), or after some seconds (`after`), whatever it is doing.
+SIGKILL before its nth call that touches the store's files (`at`), or after some seconds (`after`), wherever it is then.
 """
 
 import fcntl
@@ -12,8 +12,10 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -106,15 +108,17 @@ def _gc(store: Any, grace_s: float) -> int:
 
 
 def _write(store: Any, name: str, writer: int, commits: int) -> list[str]:
-    """Commit again and again: rows of an own source, each time three more."""
+    """Commit again and again to an own source, each time three rows more: appended, or every fifth time as one file."""
     folder = store.root.parent / f"writer{writer}"
     folder.mkdir(parents=True, exist_ok=True)
+    rows: list[str] = []
     ids: list[str] = []
     for n in range(commits):
-        rows = [{"instruction": f"writer {writer} asks {n}.{i}", "output": f"answer {n} {i}"} for i in range(3)]
+        new = [{"instruction": f"writer {writer} asks {n}.{i}", "output": f"answer {n} {i}"} for i in range(3)]
+        rows += [json.dumps(row) + "\n" for row in new]
         file = folder / f"{n}.jsonl"
-        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        ids.append(_ingest(store, name, f"w{writer}", str(file), "append" if n else "refuse"))
+        file.write_text("".join(rows[-3:] if n % 5 else rows))
+        ids.append(_ingest(store, name, f"w{writer}", str(file), "append" if n % 5 else "replace"))
     return ids
 
 
@@ -216,6 +220,8 @@ def _serve() -> None:
 
     for name in curate.stages.PIPELINE:
         curate.stages.stage(name)
+    with suppress(ModuleNotFoundError):  # pyarrow imports it at its first array, where it is installed
+        import_module("pandas")
     for line in sys.stdin.buffer:
         jobs = [Job(**job) for job in json.loads(line)]
         began = time.monotonic()
@@ -223,10 +229,6 @@ def _serve() -> None:
         told = [_wait(job, child, answer, began) for job, child, answer in running]
         sys.stdout.buffer.write(json.dumps(told).encode() + b"\n")
         sys.stdout.buffer.flush()
-
-
-def all_killed(jobs: Sequence[Done]) -> bool:
-    return all(done.killed for done in jobs)
 
 
 if __name__ == "__main__":

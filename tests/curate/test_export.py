@@ -16,7 +16,8 @@ from schemas.dataset import Dataset
 from schemas.errors import ConfigError
 from tests.curate.conftest import DATA, chat, make_dataset, turns
 
-FORMATS = [name for name in get_args(ExportFormat) if name != "dpo"]  # pairs: tests/curate/test_preferences.py
+FORMATS = [name for name in get_args(ExportFormat) if name not in ("dpo", "hf")]
+"""dpo, pairs: tests/curate/test_preferences.py; hf, a dataset for the hub: tests/curate/publish/."""
 ROWS: list[dict[str, Any]] = [
     chat("What is a fen?", "A wet meadow.", context="Fens are wet.", category="qa"),
     chat("One?", "Two.", "Three?", "Four."),

@@ -31,7 +31,7 @@ def bucket(s3: S3) -> Bucket:
 
 
 @pytest.fixture
-def remote(s3: S3) -> Remote:
+def remote(s3: S3) -> Remote:  # noqa: ARG001 # the bucket is up
     found = remote_of(mirror("s3://b/team/p"))
     assert found is not None
     return found
@@ -191,7 +191,8 @@ def test_a_mirror_is_one_folder_for_each_url_and_server(s3: S3, monkeypatch: pyt
         remote_of(other)
 
 
-def test_without_the_extra_one_line_says_what_to_install(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("s3")
+def test_without_the_extra_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_spec(_name: str) -> None:
         return None
 
@@ -262,7 +263,24 @@ def test_keys_that_are_no_names_of_ours_are_left_alone(s3: S3, remote: Remote) -
     assert not (remote.root / "runs").exists()
 
 
-def test_a_damaged_mirror_says_what_to_remove(s3: S3) -> None:
+def test_a_mirror_that_came_from_elsewhere_is_not_followed(s3: S3, tmp_path: Path) -> None:
+    """Else somebody's folder would have us send signed requests to a server of his choice."""
+    (tmp_path / "gift").mkdir()
+    (tmp_path / "gift/remote.json").write_text(f'{{"url": "s3://b/gift", "endpoint": "{s3.endpoint}"}}')
+    with pytest.raises(ConfigError, match=r"not one of this machine's.*Name the store by its URL"):
+        remote_of(tmp_path / "gift")
+    assert s3.asked == []
+
+
+def test_a_small_file_that_is_not_small_is_refused(s3: S3, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(buckets, "MAX_BYTES", 10)
+    s3.blobs["team/p/runs/r.json"] = Blob(b"more than that")
+    with pytest.raises(StoreError, match=r"runs/r\.json in s3://b/team/p: too large"):
+        bucket.get("runs/r.json")
+
+
+@pytest.mark.usefixtures("s3")
+def test_a_damaged_mirror_says_what_to_remove() -> None:
     root = mirror("s3://b/damaged")
     (root / "remote.json").write_text("{")
     with pytest.raises(SftError, match=r"remote\.json: not what it was written as.*Remove the mirror"):

@@ -1,7 +1,7 @@
 """Two versions of given rows between which every kind of change is planted, and the plan of the changes.
 
-The plan is written where a row is planted. Only what another salt does to all rows, the re-split, is read off the two
-versions, by plain Python that is no part of what is tested.
+The plan is written where a row is planted. Only what follows for any row, another split from another salt and another
+quality from another text, is read off the two versions, by plain Python that is no part of what is tested.
 """
 
 import dataclasses
@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from curate.review.pull import pull
+from curate.stage import run_stage
+from curate.stages import stage
 from curate.store import Store
 from curate.version import Draft, commit_version
 from schemas.dataset import Dataset
@@ -18,7 +20,7 @@ from schemas.manifest import Source
 from schemas.record import lineage_id
 from schemas.review_config import PullConfig
 from tests.curate.review.said import FakeReview, answer
-from tests.rows import dataset_of, put_source, question, staged
+from tests.rows import dataset_of, put_source, question
 
 Row = dict[str, Any]
 Rows = dict[str, dict[str, Row]]
@@ -49,7 +51,7 @@ SELECT_KEYS = ("select.by", "select.quota", "select.weight")
 
 @dataclass(frozen=True)
 class Planned:
-    """A change as it must be found. `key`, `match`: SOURCE/KEY; `proven`: the keys that a replay must leave of `keys`."""
+    """A change as it must be found. `key`, `match`: SOURCE/KEY. `proven`: the keys that a replay leaves of `keys`."""
 
     word: str
     key: str
@@ -97,11 +99,11 @@ def plant(root: Path, given: dict[str, list[Row]], many: int, *, shard_rows: int
         draft = draft.with_source(Source(name=source, format="test"), files, append=appended)
     after = Dataset(commit_version(Store(root), draft, before.manifest, "a new release").manifest, root)
     select = {"quota": (f"ranked={many}",), "weight": ("weighted=2",)}
-    after = _pipeline(after, "2", nfc=True, kinds=("secret", "iban"), threshold=0.78, salt="b", **select)
+    after = _pipeline(after, "2", nfc=True, kinds=("secret", "iban"), threshold=0.787, salt="b", **select)
     after = _reviewed(after, {key: second for key, (_, second) in plan.said.items()})
     columns = ("id", "source", "source_key")
     key_of = {i: f"{source}/{key}" for d in (before, after) for i, source, key in d.scan(columns).collect().iter_rows()}
-    return Planted(before, after, [*plan.plan, *_resplit(before, after, key_of)], key_of)
+    return Planted(before, after, [*plan.plan, *_following(before, after, key_of, plan.plan)], key_of)
 
 
 class _Plan:
@@ -161,14 +163,14 @@ class _Plan:
             self.new["dolly"][row["key"]] = said_more(row, row["key"], " That is all.")
             place = f"dolly/{row['key']}"
             self.plan.append(Planned("edited", place, "ingest", ("replaced",), "source", (), answer_of(row)))
-        for source, end, stage, name, key in (
+        for source, end, editor, name, key in (
             ("openorca", " It is a cafe\u0301.", "normalize", "edit:nfc", "normalize.nfc"),
             ("dolly", " It lies at the old quay 1.", "rules", "custom:amend", "rules.rules"),
             ("alpaca", " It lies at the old quay 2.", "rules", "custom:amend", "rules.rules"),
             ("dolly", f" Pay to {IBAN}.", "pii", "redact:iban", "pii.kinds"),
         ):
             for place, row in self._marked(source, end):
-                self.plan.append(Planned("edited", place, stage, (name,), "configuration", (key,), answer_of(row)))
+                self.plan.append(Planned("edited", place, editor, (name,), "configuration", (key,), answer_of(row)))
 
     def verdicts(self) -> None:
         for place, _ in self._marked("dolly", " It lies at the spare quay 2."):
@@ -184,7 +186,7 @@ class _Plan:
             self.plan.append(Planned("restored", place, "rules", ("custom:spare",), "configuration", RULES_KEY))
             self.plan.append(Planned("rejudged", copy, "rules", ("duplicate:exact",), "configuration", RULES_KEY))
         for n in range(self.many):
-            # 46 words, so 42 word 5-grams, 5 of them other: 37 of 47 are shared, 0.787; the shorter answer goes
+            # 46 words, so 42 word 5-grams, 5 of them other: 37 of 47 are shared, 0.7872; the shorter answer goes
             words = told(f"pair {n}", "", words=46)["messages"][1][1].split()
             asked = f"What did the {n} boats tell of the day on which they met at the long quay?"
             self._put("dolly", question(asked, " ".join([*words[:23], "unmistakably", *words[24:]]), key=f"long{n}"))
@@ -194,7 +196,7 @@ class _Plan:
     def numbers(self) -> None:
         """The longer the answer, the better the row: of twice as many the longer half stays. And another weight."""
         for n in range(2 * self.many):
-            place = self._put("ranked", told(f"ranked {n}", f"n{n}", words=8 + n * 64 // (2 * self.many)))
+            place = self._put("ranked", told(f"ranked {chr(97 + n)}", f"n{n}", words=8 + n * 40 // (2 * self.many)))
             if n < self.many:
                 by = ("select:quota",)
                 quota = Planned("rejected", place, "select", by, "configuration", SELECT_KEYS, proven=("select.quota",))
@@ -247,7 +249,8 @@ def _pipeline(
 ) -> Dataset:
     path = dataset.root.parent / f"rules{n}.toml"
     path.write_text(RULES.replace("{n}", n))
-    for stage, settings in {
+    store, draft = Store(dataset.root), Draft.of(dataset.manifest)
+    for name, settings in {
         "normalize": {"nfc": nfc},
         "rules": {"rules": str(path)},
         "pii": {"action": "redact", "kinds": kinds},
@@ -256,8 +259,10 @@ def _pipeline(
         "select": select,
         "split": {"salt": salt},
     }.items():
-        dataset = staged(dataset, stage, **settings)
-    return dataset
+        known = stage(name)
+        ran = run_stage(store, Dataset(draft.manifest(), dataset.root), known, known.config.model_validate(settings))
+        draft = draft.with_stage(ran, known.features)
+    return Dataset(commit_version(store, draft, dataset.manifest, f"settings {n}").manifest, dataset.root)
 
 
 def _reviewed(dataset: Dataset, said: dict[str, dict[str, Any]]) -> Dataset:
@@ -270,11 +275,14 @@ def _reviewed(dataset: Dataset, said: dict[str, dict[str, Any]]) -> Dataset:
     return Dataset(pull(Store(dataset.root), dataset, review, PullConfig()).commit.manifest, dataset.root)
 
 
-def _resplit(before: Dataset, after: Dataset, key_of: dict[str, str]) -> Iterator[Planned]:
-    old, new = (
-        {row["id"]: row for row in d.scan(["id", "kept", "split"]).collect().to_dicts()} for d in (before, after)
-    )
+def _following(before: Dataset, after: Dataset, key_of: dict[str, str], plan: list[Planned]) -> Iterator[Planned]:
+    edits = {planned.key: planned.keys for planned in plan if planned.word == "edited"}
+    columns = ["id", "kept", "split", "quality"]
+    old, new = ({row["id"]: row for row in d.scan(columns).collect().to_dicts()} for d in (before, after))
     for row in old.keys() & new.keys():
         a, b = old[row], new[row]
         if a["kept"] and b["kept"] and a["split"] != b["split"]:
             yield Planned("resplit", key_of[row], "split", (), "configuration", ("split.salt",), ("split",))
+        if a["kept"] and b["kept"] and a["quality"] != b["quality"]:
+            proven = edits.get(key_of[row], ())
+            yield Planned("rescored", key_of[row], "signals", (), "text", (), ("quality",), proven=proven)

@@ -1,5 +1,6 @@
 """A diff finds exactly the changes that were planted, each attributed to what made it."""
 
+import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +10,9 @@ import pytest
 
 from curate.diff.attribution import attribute
 from curate.diff.changes import WORDS, Diff, compare
+from curate.diff.replay import replay
 from curate.diff.upstream import pair_upstream
+from curate.store import Store
 from tests.curate.diff.planted import Planned, Planted, plant, told
 
 
@@ -34,9 +37,22 @@ def check(planted: Planted) -> Diff:
     return diff
 
 
-def test_every_planted_change_is_found_and_attributed_and_nothing_else(tmp_path: Path) -> None:
-    given = {s: [told(f"{s} row {n}", f"k{n}") for n in range(24)] for s in ("alpaca", "dolly", "openorca")}
-    check(plant(tmp_path / "store", given, 2, shard_rows=10))
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Planted:
+    given = {s: [told(f"{s} row {n}", f"k{n}") for n in range(14)] for s in ("alpaca", "dolly", "openorca")}
+    return plant(tmp_path_factory.mktemp("planted") / "store", given, 2, shard_rows=10)
+
+
+def test_every_planted_change_is_found_and_attributed_and_nothing_else(small: Planted) -> None:
+    check(small)
+
+
+def test_a_replay_leaves_of_each_change_the_key_that_makes_it(small: Planted) -> None:
+    """Of the three keys of select that differ, the quota alone left rows out, and the weight alone weighed others."""
+    diff = replay(Store(small.before.root), check(small))
+    proven = [dataclasses.replace(p, keys=p.keys if p.proven is None else p.proven) for p in small.plan]
+    assert Counter(found(diff, small)) == Counter(proven)
+    assert diff.notes == ()
 
 
 def plain(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

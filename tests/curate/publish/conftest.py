@@ -48,7 +48,9 @@ def version(root: Path, sources: dict[str, Source], *, fens: int = 40) -> Datase
     store = Store(root)
     draft = Draft("wet")
     for name, source in sources.items():
-        made = rows(fens) if name == "fens" else [question(f"Is {n} a bog?", f"{n} is one.") for n in ("Oster", "Wester")]
+        made = (
+            rows(fens) if name == "fens" else [question(f"Is {n} a bog?", f"{n} is one.") for n in ("Oster", "Wester")]
+        )
         draft = draft.with_source(source, put_source(store, made, name))
     return Dataset(commit_version(store, draft, None, "test").manifest, root)
 
@@ -79,14 +81,16 @@ def talk(tmp_path: Path) -> Dataset:
     """One row in which a tool is called, by a user with a name."""
     store = Store(tmp_path / "talk")
     files = put_source(store, [question("Depth of fen 3?", "")], "talk")
-    text = pl.read_ipc(store.root / files[0].path, memory_map=False)
+    text = pl.read_ipc(store.root / files[0].path)
     turns = [
         {"role": "user", "content": "Depth of fen 3?", "name": "mara", "tool_calls": None},
         {"role": "assistant", "content": "", "name": None, "tool_calls": json.dumps(CALL)},
         {"role": "tool", "content": "3 cm", "name": "depth", "tool_calls": None},
         {"role": "assistant", "content": "3 cm.", "name": None, "tool_calls": None},
     ]
-    text = text.with_columns(messages=pl.Series([turns], dtype=text.schema["messages"]), tools=pl.lit(json.dumps(TOOLS)))
+    text = text.with_columns(
+        messages=pl.Series([turns], dtype=text.schema["messages"]), tools=pl.lit(json.dumps(TOOLS))
+    )
     shard = store.put(text, role="text", stage="ingest", source="talk", shard=0)
     draft = Draft("talk").with_source(Source(name="talk", format="test", license="MIT"), [shard, files[1]])
     return Dataset(commit_version(store, draft, None, "test").manifest, store.root)

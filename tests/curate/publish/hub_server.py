@@ -1,4 +1,4 @@
-"""A hub on this machine: the parts of the protocol that huggingface_hub uses to make, fill and read a dataset repository.
+"""A hub on this machine: what huggingface_hub asks one for to make, fill and read a dataset repository.
 
 What is committed is kept in memory. `refuse` answers requests whose path it matches with a status of its own.
 """
@@ -103,7 +103,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self._no(404, "EntryNotFound", f"no such page {path}")
         return None
 
-    do_GET = do_POST = do_PUT = do_HEAD = _answer
+    do_GET = do_POST = do_PUT = do_HEAD = _answer  # noqa: N815 # http.server's names
 
     def _chunk(self) -> bytes:
         size = int(self.rfile.readline(), 16)
@@ -133,7 +133,9 @@ class _Handler(BaseHTTPRequestHandler):
                 repo.branches.add(branch)
                 self._say({})
             case ["tree", *_]:
-                self._say([{"type": "file", "path": p, "size": len(d), "oid": git_oid(d)} for p, d in repo.files.items()])
+                self._say(
+                    [{"type": "file", "path": p, "size": len(d), "oid": git_oid(d)} for p, d in repo.files.items()]
+                )
             case ["preupload", _]:
                 self._say({"files": [self._mode(repo, f) for f in json.loads(body)["files"]]})
             case ["commit", _]:

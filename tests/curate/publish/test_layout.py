@@ -11,10 +11,12 @@ import yaml
 
 from curate.publish import layout
 from curate.publish.layout import SPLIT_NAMES, Published, publish
+from curate.store import Store
 from schemas.about import About
 from schemas.dataset import Dataset
 from schemas.errors import ConfigError
 from schemas.record import record_of
+from tests.curate.conftest import make_dataset
 from tests.curate.publish.conftest import CALL, SOURCES, TOOLS, version
 from tests.rows import dataset_of, question, staged
 
@@ -50,15 +52,32 @@ def test_datasets_reads_the_kept_rows_of_every_split(wet: Dataset, published: Pu
     assert sum(len(split) for split in loaded.values()) == published.rows == 42
 
 
+@pytest.mark.realdata
+def test_real_rows_come_back_as_a_trainer_reads_them(
+    real_rows: dict[str, list[dict[str, Any]]], tmp_path: Path, load: Any
+) -> None:
+    """All of the real rows, in all splits, row by row."""
+    dataset = staged(make_dataset(Store(tmp_path / "s"), real_rows), "split")
+    done = publish(dataset, tmp_path / "out")
+    loaded = load(tmp_path / "out")
+    for ours, theirs in SPLIT_NAMES.items():
+        expected = kept(dataset, ours)
+        assert loaded[theirs]["id"][:] == [row["id"] for row in expected]
+        assert loaded[theirs]["messages"][:] == [row["messages"] for row in expected]
+    assert done.rows == sum(map(len, real_rows.values()))
+
+
 def test_the_card_tells_datasets_the_features_that_it_finds(published: Published, load: Any) -> None:
     folder = published.files[0].parent
     front = yaml.safe_load((folder / "README.md").read_text().split("---\n")[1])
     loaded = load(folder)
     assert loaded["train"].features._to_yaml_list() == front["dataset_info"]["features"]
-    assert {s["name"]: s["num_examples"] for s in front["dataset_info"]["splits"]} == {k: len(v) for k, v in loaded.items()}
+    assert {s["name"]: s["num_examples"] for s in front["dataset_info"]["splits"]} == {
+        k: len(v) for k, v in loaded.items()
+    }
 
 
-def test_the_context_is_in_the_first_turn_and_beside_it(wet: Dataset, published: Published) -> None:
+def test_the_context_is_in_the_first_turn_and_beside_it(published: Published) -> None:
     files = [file for file in published.files if file.suffix == ".parquet"]
     rows = pl.concat([pl.read_parquet(file) for file in files]).filter(pl.col("context").is_not_null()).to_dicts()
     assert [row["context"] for row in rows] == ["Fens are wet."]

@@ -21,6 +21,7 @@ from curate.diff.account import (
     TextChange,
     Transition,
     Verdict,
+    makers,
 )
 from curate.diff.changes import CHANGES, ROWS, WORDS, Diff
 from curate.licences import Licence
@@ -40,12 +41,16 @@ HOSTILE = (SCRIPT, IMAGE, OVERRIDE, ARABIC)
 
 FREE = Licence("CC0-1.0", "public-domain", True, (), "CC0-1.0 allows any use.")
 SHARED = Licence("CC-BY-SA-3.0", "share-alike", True, (), "CC-BY-SA-3.0 asks that what is made of it is shared alike.")
-CLOSED = Licence("CC-BY-NC-4.0", "non-commercial", False, ("a provider's terms",), "CC-BY-NC-4.0 allows no commercial use.")
+CLOSED = Licence(
+    "CC-BY-NC-4.0", "non-commercial", False, ("a provider's terms",), "CC-BY-NC-4.0 allows no commercial use."
+)
 
 
 def _rows(source: str, count: int) -> list[dict[str, Any]]:
     return [
-        question(f"Which lamp is number {n} of the {source} street?", f"It is the lamp beside house {n * 7 + 1}.", key=str(n))
+        question(
+            f"Which lamp is number {n} of the {source} street?", f"It is the lamp beside house {n * 7 + 1}.", key=str(n)
+        )
         for n in range(count)
     ]
 
@@ -82,22 +87,56 @@ def changes(extra: int = 0) -> pl.DataFrame:
     """Changes of every kind, the hostile texts among them; `extra`: so many more added rows."""
     rejected = {"after": "rule:empty_response", "stage": "rules", "by": ["rule:empty_response"]}
     rows = [
-        *(
-            change("added", f"tower:{n}", stage="ingest", by=["new source"], cause="source")
-            for n in range(20 + extra)
-        ),
+        *(change("added", f"tower:{n}", stage="ingest", by=["new source"], cause="source") for n in range(20 + extra)),
         change("removed", "market:3", stage="ingest", by=["replaced"], cause="source"),
-        change("edited_upstream", "market:4", match="f" * 32, confidence=0.91, stage="ingest", by=["replaced"], cause="source"),
+        change(
+            "edited_upstream",
+            "market:4",
+            match="f" * 32,
+            confidence=0.91,
+            stage="ingest",
+            by=["replaced"],
+            cause="source",
+        ),
         *(
-            change("edited", f"harbour:{n}", before="a" * 32, after="b" * 32, stage="normalize", by=["edit:nfc"],
-                   cause="configuration", keys=["normalize.nfc"], fields=["messages[1] assistant"])
+            change(
+                "edited",
+                f"harbour:{n}",
+                before="a" * 32,
+                after="b" * 32,
+                stage="normalize",
+                by=["edit:nfc"],
+                cause="configuration",
+                keys=["normalize.nfc"],
+                fields=["messages[1] assistant"],
+            )
             for n in range(30)
         ),
-        *(change("rejected", f"harbour:{n}", detail=text, cause="stage version", **rejected) for n, text in enumerate(HOSTILE, 40)),
-        change("restored", "harbour:50", before="duplicate:near", stage="dedup", by=["duplicate:near"],
-               cause="configuration", keys=["dedup.threshold"]),
-        change("resplit", "harbour:51", before="train", after="val", stage="split", cause="configuration", keys=["split.salt"]),
-        change("rescored", "harbour:52", before="0.51", after="0.74", stage="signals", cause="text", fields=["quality"]),
+        *(
+            change("rejected", f"harbour:{n}", detail=text, cause="stage version", **rejected)
+            for n, text in enumerate(HOSTILE, 40)
+        ),
+        change(
+            "restored",
+            "harbour:50",
+            before="duplicate:near",
+            stage="dedup",
+            by=["duplicate:near"],
+            cause="configuration",
+            keys=["dedup.threshold"],
+        ),
+        change(
+            "resplit",
+            "harbour:51",
+            before="train",
+            after="val",
+            stage="split",
+            cause="configuration",
+            keys=["split.salt"],
+        ),
+        change(
+            "rescored", "harbour:52", before="0.51", after="0.74", stage="signals", cause="text", fields=["quality"]
+        ),
         change("rejected", "market:9", after="review:rejected", stage="review", by=["alice"], cause="review"),
     ]
     return pl.DataFrame(rows, schema=CHANGES)
@@ -114,8 +153,18 @@ def _edits() -> tuple[EditedRow, ...]:
     ]
     texts += [(("same", f"Lamp {n} is "), ("removed", "dark"), ("added", "lit"), ("same", ".")) for n in range(25)]
     normal = [
-        EditedRow(lineage_id("harbour", str(n)), f"harbour:{n}", "harbour", "edited", "normalize", ("edit:nfc",),
-                  "configuration", None, None, (TextChange("messages[1] assistant", pieces),))
+        EditedRow(
+            lineage_id("harbour", str(n)),
+            f"harbour:{n}",
+            "harbour",
+            "edited",
+            "normalize",
+            ("edit:nfc",),
+            "configuration",
+            None,
+            None,
+            (TextChange("messages[1] assistant", pieces),),
+        )
         for n, pieces in enumerate(texts)
     ]
     upstream = EditedRow(
@@ -142,7 +191,18 @@ def _side(dataset: Dataset, licence: Licence, tokens: int, stale: tuple[str, ...
     rows = dataset.scan(["kept"]).collect()
     counts: tuple[StageCount, ...] = m.counts
     return Side(
-        m.name, m.seq, m.id, m.semver, m.created, m.message, rows.height, int(rows["kept"].sum()), tokens, counts, stale, licence
+        m.name,
+        m.seq,
+        m.id,
+        m.semver,
+        m.created,
+        m.message,
+        rows.height,
+        int(rows["kept"].sum()),
+        tokens,
+        counts,
+        stale,
+        licence,
     )
 
 
@@ -162,6 +222,7 @@ def account(root: Path, *, extra: int = 0) -> Account:
         before=_side(before, SHARED, 4_100),
         after=_side(after, CLOSED, 5_020, ("split",)),
         verdict=Verdict(False, "major", True, diff.counts, ("5 rows that were kept are left out.", "30 kept rows were edited.")),
+        makers=makers(diff),
         transitions=(
             Transition("kept", "kept", 70),
             Transition("kept", "rejected by rules", 4),
@@ -201,3 +262,17 @@ def account(root: Path, *, extra: int = 0) -> Account:
         samples={"added": (sample("tower:1", ("user", "Which lamp?"), ("assistant", ARABIC)),), "removed": ()},
         seed=0,
     )  # fmt: skip
+
+
+def hostile_version(root: Path) -> Dataset:
+    """A version with signals, whose rows, source and message hold what must be shown as text."""
+    rows = [
+        *_rows("harbour", 30),
+        *(question(text, text + " and so on", key=f"h{n}") for n, text in enumerate(HOSTILE)),
+    ]
+    dataset = dataset_of(
+        root, {"harbour": rows, "market": [*_rows("market", 12), question("Say nothing.", "", key="x")]}, name="v"
+    )
+    for stage in ("rules", "signals", "dedup", "split"):
+        dataset = staged(dataset, stage)
+    return dataset

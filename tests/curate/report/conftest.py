@@ -1,0 +1,36 @@
+"""One account and its page for the tests of this folder."""
+
+from pathlib import Path
+
+import pytest
+
+from curate.diff.account import Account
+from curate.portrait import portray
+from curate.report.page import diff_page, version_page
+from tests.curate.report.accounts import account as made
+from tests.curate.report.accounts import hostile_version
+
+
+@pytest.fixture(scope="session")
+def account(tmp_path_factory: pytest.TempPathFactory) -> Account:
+    return made(tmp_path_factory.mktemp("diff") / "store", extra=230)
+
+
+@pytest.fixture(scope="session")
+def diff_html(account: Account) -> str:
+    return diff_page(account)
+
+
+@pytest.fixture(scope="session")
+def version_html(tmp_path_factory: pytest.TempPathFactory) -> str:
+    dataset = hostile_version(tmp_path_factory.mktemp("version") / "store")
+    return version_page(portray(dataset, samples=50), dataset)
+
+
+@pytest.fixture(scope="session")
+def written(diff_html: str, version_html: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with both pages, as a person has them."""
+    folder = tmp_path_factory.mktemp("pages")
+    (folder / "diff.html").write_text(diff_html, encoding="utf-8")
+    (folder / "version.html").write_text(version_html, encoding="utf-8")
+    return folder
