@@ -5,8 +5,8 @@
 Of every thousand rows, two are edited by a stage, two rejected, one restored, one left out for another reason, one
 re-split and two given another number. Every shard has some of each, so none can be skipped. By default both versions
 share their text objects, as after another run of the stages. With --apart every text object is another one, as after
-another ingest of all sources, and one row in a thousand goes and another comes. Each comparison runs in a process of its own: `compare`, as every
-commit does it, and then `attribute`, as `sft diff` does.
+another ingest of all sources, and one row in a thousand goes and another comes. Each comparison runs in a process of
+its own: `compare`, as every commit does it, and then `attribute`, as `sft diff` does.
 """
 
 import argparse
@@ -74,7 +74,7 @@ def opinions(
         schema = pl.Schema({**VERDICT_SCHEMA, **ANNOTATION_COLUMNS[stage]})
         given = [columns.get(c, pl.lit(None)).cast(dtype).alias(c) for c, dtype in schema.items()]
         overlay = edits(frame, rows) if later and stage == "normalize" else None
-        yield stage, rows.select(given), overlay
+        yield stage, rows.with_columns(given).select(list(schema)), overlay
 
 
 def edits(frame: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:

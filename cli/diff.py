@@ -236,8 +236,9 @@ def _licence(mix: "MixChange") -> str:
 
 
 def _rows(account: "Account", *, show_all: bool) -> None:
-    """Print the rows of each word; of edits, the words that differ."""
+    """Print the rows of each word; of edits, the words that differ. What they quote cannot steer the terminal."""
     from curate.diff.changes import WORDS
+    from curate.review.markdown import clean
 
     texts = {row.id: row for row in account.edits}
     changes = account.diff.changes
@@ -247,7 +248,10 @@ def _rows(account: "Account", *, show_all: bool) -> None:
             continue
         shown = rows if show_all else rows.head(SHOWN_ROWS)
         more = f", the first {shown.height} of {number(rows.height)}" if shown.height < rows.height else ""
-        cells = [(r["id"][:12], r["place"] or r["source"], *_row(word, r, texts)) for r in shown.iter_rows(named=True)]
+        cells = [
+            (r["id"][:12], r["place"] or r["source"], *map(clean, _row(word, r, texts)))
+            for r in shown.iter_rows(named=True)
+        ]
         columns = ["by", "what differs"] if word in ("edited", "edited_upstream") else ["before", "after", "detail"]
         table(f"{word}{more}", ["id", "place", *columns], cells)
 

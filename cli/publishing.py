@@ -72,13 +72,15 @@ def push_to_hub(
                 "version": made.facts.version,
                 "rows": made.rows,
                 "files": files,
-                "notices": list(made.notices),
+                "notices": [*made.notices, *(done.remarks if done else ())],
             }
         )
     elif done is None:
         out("nothing was pushed (--dry-run)")
     elif done.changed:
         out(f"pushed to {done.url}, commit {done.commit[:12]}", style="bold")
+        for remark in done.remarks:
+            say(remark)
     else:
         out(f"{done.url} holds this version already: nothing to commit")
 

@@ -129,7 +129,7 @@ def gc(
         return
     if dry_run and files:
         table("Would be removed", ["file"], [(file,) for file in files])
-    out(f"{number(len(files))} files, {number(garbage.bytes)} bytes {'would be ' if dry_run else ''}removed")
+    out(f"{_counted(len(files), 'file')}, {number(garbage.bytes)} bytes {'would be ' if dry_run else ''}removed")
 
 
 @app.command(epilog="Example: sft export mix@golden --format openai --to out/")

@@ -96,6 +96,7 @@ def train(
             _tell_dry_run(report, json=json)
             return
         from curate.store import Store
+        from schemas.remote import shown
         from train import interruption
         from train.folder import RunFolder
         from train.run import run
@@ -103,7 +104,7 @@ def train(
         folder = out_folder or _default_folder(data, config)
         resume_with = shlex.join(["sft", "train", "--resume", "--out", str(folder)])
         if saved and saved.get("store") != data.store:  # the folder names another store than the one that was given
-            resume_with += f" --store {shlex.quote(str(dataset.root))}"
+            resume_with += f" --store {shlex.quote(shown(dataset.root))}"
         with interruption.told(RunFolder(folder), resume_with):
             result = run(config, data, folder, display, resume=resume, resume_with=resume_with)
             Store(dataset.root).register_run(result.run_id, result.facts, folder / "records.arrow")

@@ -1,6 +1,7 @@
 """Lineage: the life of one row, from its line in a file to the runs that trained on it."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from curate.review.stage import said_about
 from curate.store import Store
 from schemas.config import DedupConfig
 from schemas.dataset import Dataset, Shard
-from schemas.errors import SftError
+from schemas.errors import CorruptObjectError, SftError
 from schemas.reasons import sentence
 from schemas.record import TEXT_SCHEMA
 from schemas.remote import remote_of
@@ -243,7 +244,8 @@ def _runs(dataset: Dataset, store: Store, row_id: str) -> Iterator[Event]:
             continue
         path = store.root / "objects" / run["records"][:2] / f"{run['records']}.arrow"
         if remote := remote_of(store.root):
-            remote.hold(run["records"])
+            with suppress(CorruptObjectError):  # lost there as it may be in a folder: its losses are not told
+                remote.hold(run["records"])
         if not path.exists():
             continue
         found = pl.scan_ipc(path).filter(pl.col("id") == row_id).collect()

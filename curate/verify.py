@@ -122,6 +122,8 @@ def _beside(root: Path, name: str, numbers: list[int]) -> Iterator[str]:
 
 def _runs(root: Path, seen: _Seen) -> Iterator[str]:
     """Check that every run can be read, and that the objects with its losses and answers are what was written."""
+    if remote := remote_of(root):
+        remote.bring_runs()
     for file in (name for name in listed(inside(root, "runs")) if name.endswith(".json")):
         try:
             run = read_run(inside(root, "runs", file))

@@ -30,6 +30,9 @@ SCHEMES = ("s3", "gs", "az")
 PART_BYTES = 8 << 20
 """An object larger than this is uploaded in parts of this size: at READ_S a part, a line of 140 KB/s is fast enough."""
 
+PARTS = 2
+"""Parts of one object under way at once; several objects are, and each part is held in memory."""
+
 CONNECT_S, READ_S, WHOLE_S = 5, 60, 3600
 """Seconds to wait for a connection, for the next bytes, and for one whole request."""
 
@@ -169,7 +172,7 @@ class Bucket:
         import obstore  # noqa: PLC0415 # as above
 
         with self._told():
-            self._found(obstore.put, self._store, key, content, chunk_size=PART_BYTES)
+            self._found(obstore.put, self._store, key, content, chunk_size=PART_BYTES, max_concurrency=PARTS)
 
     def put_if(self, key: str, content: bytes, before: "UpdateVersion | None") -> bool:
         """Put a small object in place of a version of it, or (None) only where there is none.
@@ -235,6 +238,8 @@ _NOBODY = ("no credentials found", "set them in the environment or the provider'
 _SIGNS = (
     (r"169\.254\.|metadata\.google|Account must be specified", *_NOBODY),
     (r"NoSuchBucket", *_BUCKET),
+    (r"incorrectly configured region|status code: 301", "the bucket lies in another region", "set AWS_REGION to it"),
+    (r"invalid peer certificate", "the server's certificate is not trusted", "check AWS_ENDPOINT_URL and the clock"),
     (r"^(PermissionDenied|Unauthenticated)Error|status code: 40[13]", *_DENIED),
     (r"^NotImplementedError|^NotSupportedError|<Code>NotImplemented", *_NO_CONDITIONS),
     (r"status code: \d{3}", "the server answered {status}", "try again later; nothing was committed"),

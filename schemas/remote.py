@@ -44,8 +44,11 @@ def together(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
     """Do the same to several objects at once; raise the first failure."""
     if len(items) < 2:
         return [work(item) for item in items]
-    with ThreadPoolExecutor(PARALLEL) as pool:
+    pool = ThreadPoolExecutor(PARALLEL)
+    try:
         return list(pool.map(work, items))
+    finally:
+        pool.shutdown(cancel_futures=True)  # after a failure or Ctrl-C, what has not begun does not begin
 
 
 def object_key(sha256: str) -> str:
@@ -106,7 +109,7 @@ class Remote:
         path = self.root / listed.key
         with suppress(FileNotFoundError):
             here = path.stat()
-            if (here.st_size, here.st_mtime) == (listed.size, listed.modified):
+            if here.st_size == listed.size and abs(here.st_mtime - listed.modified) < 0.001:  # as far as times are told
                 return
         self._bring_now(listed.key, listed.modified)
 

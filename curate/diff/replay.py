@@ -8,7 +8,7 @@ exchanged as a whole, and stands under its name.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import polars as pl
@@ -61,21 +61,21 @@ def replay(store: Store, diff: Diff, started: Started | None = None) -> Diff:
     if not open_.height or not exchanges:
         return diff
     last = max(PIPELINE.index(name) for name in {*open_["stage"], *_stages(exchanges)} if name in PIPELINE)
-    notes: list[str] = []
-    made = {e.key: _made(store, diff, e, open_, PIPELINE[: last + 1], begun, notes) for e in exchanges}
+    again = _Replay(store, diff.before, PIPELINE[: last + 1], begun)
+    made = {exchange.key: again.made(exchange, open_) for exchange in exchanges}
     found = pl.concat([rows.select("word", "id", key=pl.lit(key)) for key, rows in made.items()])
     proven = found.group_by("word", "id").agg(proven=pl.col("key").sort())
     left = open_.join(proven, on=["word", "id"], how="anti")
     together = open_.clear()
     if left.height and len(exchanges) > 1:
         every = Exchange("all of them", {name: s for e in _whole(diff, exchanges) for name, s in e.settings.items()})
-        together = _made(store, diff, every, left, PIPELINE[: last + 1], begun, notes)
+        together = again.made(every, left)
     ends = [
         proven.with_columns(whole=pl.lit(value=False)),
         together.select("word", "id", proven=pl.lit(sorted(made), pl.List(pl.String)), whole=pl.lit(value=True)),
     ]
-    changes = _told(diff.changes, open_, pl.concat(ends), certain=not notes)
-    told = list(dict.fromkeys(notes))
+    changes = _told(diff.changes, open_, pl.concat(ends), certain=not again.notes)
+    told = list(dict.fromkeys(again.notes))
     if n := changes.filter(pl.col("cause") == "together").height:
         told.append(f"{n:,} changes are made by no key alone, but by {', '.join(sorted(made))} together")
     return replace(diff, changes=in_order(changes), notes=(*diff.notes, *told))
@@ -111,53 +111,51 @@ def _stages(exchanges: Sequence[Exchange]) -> list[str]:
     return list(dict.fromkeys(name for exchange in exchanges for name in exchange.settings))
 
 
-def _made(
-    store: Store,
-    diff: Diff,
-    exchange: Exchange,
-    wanted: pl.DataFrame,
-    stages: Sequence[str],
-    started: Started,
-    notes: list[str],
-) -> pl.DataFrame:
-    """Give those of the wanted changes that an exchange makes."""
-    try:
-        version = _replayed(store, diff.before, exchange, stages, started, notes)
-    except ValidationError:  # a key that cannot be without another one makes nothing alone
-        return wanted.clear()
-    except (SftError, NotReplayedError) as error:
-        notes.append(f"{exchange.key} was not exchanged: {error}")
-        return wanted.clear()
-    outcome = compare(diff.before, version).changes.select("word", "id", outcome="after")
-    both = wanted.join(outcome, on=["word", "id"], how="inner", maintain_order="left")
-    return both.filter(pl.col("after").eq_missing(pl.col("outcome"))).drop("outcome")
+@dataclass(frozen=True)
+class _Replay:
+    """An earlier version that stages are run on again, up to the last of `stages`. `notes`: what could not be run."""
 
+    store: Store
+    before: Dataset
+    stages: Sequence[str]
+    started: Started
+    notes: list[str] = field(default_factory=list[str])
 
-def _replayed(
-    store: Store, before: Dataset, exchange: Exchange, stages: Sequence[str], started: Started, notes: list[str]
-) -> Dataset:
-    """Run the exchanged stages on the earlier version, and after them the later ones as they were."""
-    draft = Draft.of(before.manifest)
-    first = min(PIPELINE.index(name) for name in exchange.settings)
-    for name in stages[first:]:
-        entry = before.manifest.stage(name)
-        settings = exchange.settings.get(name, entry.config if entry else None)
-        if settings is None:
-            draft = _without(draft, name) if name in exchange.settings else draft
-            continue
-        dataset = Dataset(draft.manifest(), store.root)
+    def made(self, exchange: Exchange, wanted: pl.DataFrame) -> pl.DataFrame:
+        """Give those of the wanted changes that an exchange makes."""
         try:
-            known, config = stage(name), _config(name, settings)
-            result = run_stage(store, dataset, known, config, started(f"{exchange.key}: {name}", dataset.rows))
+            version = self._version(exchange)
+        except ValidationError:  # a key that cannot be without another one makes nothing alone
+            return wanted.clear()
         except (SftError, NotReplayedError) as error:
-            if name in exchange.settings:
-                raise
-            notes.append(f"{name} was not run again: {error}")
-            continue
-        draft = draft.with_stage(result, known.features)
-    if before.manifest.stage(REVIEW) and (carried := carry_reviews(store, draft)):
-        draft = draft.with_stage(carried)
-    return Dataset(draft.manifest(), store.root)
+            self.notes.append(f"{exchange.key} was not exchanged: {error}")
+            return wanted.clear()
+        outcome = compare(self.before, version).changes.select("word", "id", outcome="after")
+        both = wanted.join(outcome, on=["word", "id"], how="inner", maintain_order="left")
+        return both.filter(pl.col("after").eq_missing(pl.col("outcome"))).drop("outcome")
+
+    def _version(self, exchange: Exchange) -> Dataset:
+        """Run the exchanged stages on the earlier version, and after them the later ones as they were."""
+        draft = Draft.of(self.before.manifest)
+        first = min(PIPELINE.index(name) for name in exchange.settings)
+        for name in self.stages[first:]:
+            entry = self.before.manifest.stage(name)
+            settings = exchange.settings.get(name, entry.config if entry else None)
+            if settings is None:
+                draft = _without(draft, name) if name in exchange.settings else draft
+                continue
+            dataset = Dataset(draft.manifest(), self.store.root)
+            try:
+                known, config = stage(name), _config(name, settings)
+                progress = self.started(f"{exchange.key}: {name}", dataset.rows)
+                draft = draft.with_stage(run_stage(self.store, dataset, known, config, progress), known.features)
+            except (SftError, NotReplayedError) as error:
+                if name in exchange.settings:
+                    raise
+                self.notes.append(f"{name} was not run again: {error}")
+        if self.before.manifest.stage(REVIEW) and (carried := carry_reviews(self.store, draft)):
+            draft = draft.with_stage(carried)
+        return Dataset(draft.manifest(), self.store.root)
 
 
 def _config(name: str, settings: Mapping[str, Any]) -> Config:

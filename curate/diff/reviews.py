@@ -7,30 +7,30 @@ from typing import Any, Literal, get_args
 import polars as pl
 
 from curate.diff.account import ReviewChange
-from curate.review.responses import read_ledger
 from schemas.dataset import Dataset
 
 Kind = Literal["carried", "new", "changed", "gone", "stale"]
+STALE = "stale"
+"""The status of a review of a text that the row does not have any more."""
+
 _KINDS: tuple[Kind, ...] = get_args(Kind)
-_READS = ("id", "source", "source_row", "override", "review_status", "rating", "corrected_by", "reviewers")
+_READS = ("id", "source", "source_row", "override", "review_status", "corrected_by", "reviewers")
 
 
 def review_changes(before: Dataset, after: Dataset) -> tuple[dict[str, int], tuple[ReviewChange, ...]]:
     """Count decisions by what became of them, and tell all but those that were carried over.
 
-    carried: the same decision; new, changed, gone; stale: people's responses are there, but the row's text is another
-    one than they saw, so that nothing is decided about it any more.
+    carried: the same decision; new, changed, gone; stale: the row's text is another one than people saw, so that what
+    they said is kept, and decides nothing.
 
-    Reads: override, review_status, rating, corrected_by, reviewers; the ledger of responses.
+    Reads: override, review_status, corrected_by, reviewers.
     """
     old, new = (_decisions(dataset) for dataset in (before, after))
-    responses = read_ledger(after).filter(pl.col("status") == "submitted")
-    said = set(responses["id"].to_list())
     counts: Counter[str] = Counter()
     told: list[ReviewChange] = []
     for row in sorted({*old, *new}, key=lambda r: (new.get(r) or old[r])["place"]):
         mine, other = old.get(row), new.get(row)
-        kind = _kind(mine, other, said=row in said)
+        kind = _kind(mine, other)
         counts[kind] += 1
         if kind == "carried":
             continue
@@ -41,13 +41,15 @@ def review_changes(before: Dataset, after: Dataset) -> tuple[dict[str, int], tup
     return {kind: counts[kind] for kind in _KINDS}, tuple(told)
 
 
-def _kind(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None, *, said: bool) -> Kind:
-    """Name what became of a decision; `said`: people's responses about the row are still there."""
+def _kind(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> Kind:
+    """Name what became of a decision."""
     if old is None:
         return "new"
     if new is None:
-        return "stale" if said else "gone"
-    return "carried" if old["decision"] == new["decision"] else "changed"
+        return "gone"
+    if old["decision"] == new["decision"]:
+        return "carried"
+    return "stale" if new["decision"] == STALE else "changed"
 
 
 def _decisions(dataset: Dataset) -> dict[str, dict[str, Any]]:

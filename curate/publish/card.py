@@ -118,6 +118,10 @@ def _list(items: Iterable[str]) -> str:
     return "\n".join(f"- {item}" for item in items)
 
 
+def _rows(count: int) -> str:
+    return "1 row was" if count == 1 else f"{count:,} rows were"
+
+
 def _named(rows: Mapping[str, int]) -> str:
     return ", ".join(f"{inline(name)} {n:,}" for name, n in rows.items())
 
@@ -130,7 +134,7 @@ def _people(facts: Facts) -> str:
         ("Web page", inline(about.url or "")),
         ("Contact", inline(about.contact or "")),
     ]
-    told += [("Kept up", paragraphs(about.maintenance or ""))]
+    told += [("Kept up", inline(about.maintenance or ""))]
     return _list(f"{what}: {said}" for what, said in told if said)
 
 
@@ -154,7 +158,8 @@ def _what(facts: Facts) -> str:
     parts.append(columns)
     if facts.shape.tool_calls == "text":
         parts.append("`tool_calls` is JSON text, as some calls are not of OpenAI's form.")
-    parts.append(_example(facts.portrait.samples.get("kept", ())))
+    if facts.whole:  # otherwise the example may be a row that is held back
+        parts.append(_example(facts.portrait.samples.get("kept", ())))
     return "\n\n".join(part for part in parts if part)
 
 
@@ -253,7 +258,7 @@ def _contamination(facts: Facts) -> str:
         return "## Evaluation sets\n\nThe rows were not searched for items of evaluation sets."
     out = sum(n.rows for n in step.rejected) if step else 0
     names = ", ".join(inline(name) for name in facts.evals)
-    return f"## Evaluation sets\n\nThe rows were searched for items of {names}; {out:,} rows were left out."
+    return f"## Evaluation sets\n\nThe rows were searched for items of {names}; {_rows(out)} left out."
 
 
 def _reviews(facts: Facts) -> str:
@@ -265,7 +270,7 @@ def _reviews(facts: Facts) -> str:
         f" They agreed in {r.agreement:.0%} of their verdicts on a row, on average." if r.agreement is not None else ""
     )
     parts = [f"## Reviews\n\n{r.rows:,} of these rows were reviewed, each by {people}; {_named(r.by_status)}.{agreed}"]
-    parts += [_list(paragraphs(who) for who in facts.about.annotators)] if facts.about.annotators else []
+    parts += [_list(inline(who) for who in facts.about.annotators)] if facts.about.annotators else []
     return "\n\n".join(parts)
 
 
@@ -274,11 +279,11 @@ def _limits(facts: Facts) -> str:
     about = facts.about
     parts: list[str] = []
     if about.intended_use:
-        parts += ["## Intended use", _list(map(paragraphs, about.intended_use))]
-    known = [*map(paragraphs, about.limitations), *(inline(text) for text in counted_limits(facts))]
+        parts += ["## Intended use", _list(map(inline, about.intended_use))]
+    known = [*map(inline, about.limitations), *(inline(text) for text in counted_limits(facts))]
     parts += ["## Known limits", _list(known)]
     if about.biases:
-        parts += ["## Known biases", _list(map(paragraphs, about.biases))]
+        parts += ["## Known biases", _list(map(inline, about.biases))]
     if about.social_impact:
         parts += ["## What its use may do", paragraphs(about.social_impact)]
     if facts.missing:

@@ -16,7 +16,7 @@ import polars as pl
 from curate.licences import Licence, of_mix
 from curate.portrait import Portrait, SourcePortrait, portray
 from curate.publish.rows import COLUMNS, Shape
-from curate.publish.steps import Step, steps_of
+from curate.publish.steps import Step, evaluation_sets, steps_of
 from schemas.about import About, SourceAbout
 from schemas.dataset import Dataset
 from schemas.manifest import InputFile, Manifest
@@ -68,9 +68,12 @@ class Reviewing:
 
 @dataclass(frozen=True)
 class Facts:
-    """A published version. `personal`: kinds of personal data and secrets -> published rows that hold one (None: nobody
-    has looked); `evals`: evaluation sets that it was searched for; `tokens`: of the published rows, estimated from
-    characters; `whole`: all kept rows are published."""
+    """A published version.
+
+    `personal`: kinds of personal data and secrets -> published rows that hold one (None: nobody has looked). `evals`:
+    evaluation sets that the rows were searched for, with their SHA-256. `tokens`: of the published rows, estimated from
+    characters. `whole`: all kept rows are published. `page`, `revision`: where on the hub it will lie, if it will.
+    """
 
     manifest: Manifest
     about: About
@@ -82,7 +85,7 @@ class Facts:
     steps: tuple[Step, ...]
     personal: Mapping[str, int] | None
     redacted: bool
-    evals: tuple[str, ...] | None
+    evals: Mapping[str, str | None] | None
     reviewing: Reviewing | None
     languages: tuple[str, ...]
     tokens: int
@@ -197,7 +200,7 @@ class Facts:
             "tasks": {t.task: t.rows for t in coverage.tasks} if coverage else None,
             "steps": [step.to_json() for step in self.steps],
             "personal_data": dict(self.personal) if self.personal is not None else None,
-            "evaluation_sets": list(self.evals) if self.evals is not None else None,
+            "evaluation_sets": dict(self.evals) if self.evals is not None else None,
             "reviews": vars(self.reviewing) if self.reviewing else None,
             "files": [vars(file) for file in self.files],
             "about": self.about.model_dump(mode="json", exclude={"sources"}),
@@ -251,7 +254,7 @@ def facts_of(
         steps=steps_of(dataset),
         personal=_personal(rows, redacted=redacted) if pii else None,
         redacted=redacted,
-        evals=tuple(str(name) for name in decontaminate.config.get("eval", ())) if decontaminate else None,
+        evals=evaluation_sets(decontaminate.config) if decontaminate else None,
         reviewing=_reviewing(rows) if m.stage("review") else None,
         languages=_languages(portrait),
         tokens=portrait.tokens

@@ -6,6 +6,7 @@ HF_ENDPOINT names another hub. A version that lies there already is not committe
 
 import os
 import re
+import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,12 +40,13 @@ _HTTPError: type[Exception] = HfHubHTTPError.__bases__[0]
 
 @dataclass(frozen=True)
 class Pushed:
-    """Where a version lies now: its page, the commit, and whether that is a new one."""
+    """Where a version lies now: its page, the commit, whether that is a new one, and what the hub says of the card."""
 
     url: str
     commit: str
     changed: bool
     removed: tuple[str, ...]
+    remarks: tuple[str, ...] = ()
 
 
 def dataset_repo(name: str) -> str:
@@ -92,7 +94,7 @@ def push(
     if get_token() is None:
         raise ConfigError("hub", "no token", "HF_TOKEN, or a login", "run `hf auth login`, or set HF_TOKEN")
     api = HfApi(endpoint=os.environ.get("HF_ENDPOINT") or None)
-    with _told(repo, api.endpoint), _quiet():
+    with _told(repo, api.endpoint), _quiet() as said:
         api.create_repo(repo, repo_type="dataset", private=private or None, exist_ok=True)
         try:
             info = api.dataset_info(repo)
@@ -121,18 +123,21 @@ def push(
             revision=revision,
             parent_commit=info.sha,
         )
-    return Pushed(page_of(repo), done.oid, done.oid != info.sha, removed)
+    return Pushed(page_of(repo), done.oid, done.oid != info.sha, removed, tuple(str(s.message) for s in said))
 
 
 @contextmanager
-def _quiet() -> Generator[None]:
-    """Leave what the hub's client would say of its own accord to us; bars only where somebody sees them."""
+def _quiet() -> Generator[list[warnings.WarningMessage]]:
+    """Leave to us what the hub's client would say, and give it; bars only where somebody sees them."""
     level, bars = logging.get_verbosity(), not are_progress_bars_disabled()
     logging.set_verbosity_error()
     if not os.isatty(2):
         disable_progress_bars()
     try:
-        yield
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("always", UserWarning)  # what the hub has to say of the card
+            yield said
     finally:
         logging.set_verbosity(level)
         if bars:

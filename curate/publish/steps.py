@@ -1,5 +1,6 @@
 """Steps: what each stage did to a version, in a sentence and in counts, for people who were not there."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -70,8 +71,14 @@ def _dedup(config: Mapping[str, Any]) -> str:
     )
 
 
+def evaluation_sets(config: Mapping[str, Any]) -> dict[str, str | None]:
+    """Give the evaluation sets of a configuration with their SHA-256, which stands behind the name where they ran."""
+    found = (re.fullmatch(r"(.*?)(?::([0-9a-f]{64}))?", str(name), re.DOTALL) for name in config.get("eval", ()))
+    return {match[1]: match[2] for match in found if match}
+
+
 def _decontaminate(config: Mapping[str, Any]) -> str:
-    names = ", ".join(map(str, config.get("eval", ()))) or "no evaluation set"
+    names = ", ".join(evaluation_sets(config)) or "no evaluation set"
     done = "left out" if config.get("action", "reject") == "reject" else "reported, and kept"
     return f"Rows that hold an item of {names} were searched for and {done}."
 
@@ -117,6 +124,11 @@ _DID: dict[str, Callable[[Mapping[str, Any]], str]] = {
 }
 
 
+def in_words(stage: str, config: Mapping[str, Any]) -> str:
+    """Say in a sentence or two what a stage does with this configuration; "" for one that is not known here."""
+    return _DID[stage](config) if stage in _DID else ""
+
+
 def steps_of(dataset: Dataset) -> tuple[Step, ...]:
     """Say what the stages of a version did, in their order. Reads: the edits of the overlays."""
     m = dataset.manifest
@@ -136,7 +148,7 @@ def steps_of(dataset: Dataset) -> tuple[Step, ...]:
     steps: list[Step] = []
     for count in m.counts:
         stage = m.stage(count.stage)
-        did = _DID[count.stage](stage.config) if stage and count.stage in _DID else ""
+        did = in_words(count.stage, stage.config) if stage else ""
         if count.stage == "ingest":
             did = "Rows were read; what could not be read is a rejected row."
         edits = named(_edits(dataset, count.stage))

@@ -40,7 +40,7 @@ def middle(of: Histogram) -> str:
 
 
 def histogram(name: str, title: str, after: Histogram, before: Histogram | None = None) -> Markup:
-    """Draw a distribution as shares of the rows measured, with the earlier version over it. Buckets are drawn equally wide."""
+    """Draw a distribution as shares of the rows measured, the earlier version over it. All buckets are equally wide."""
     drawn = figure(WIDTH, _HEIGHT)
     axes = drawn.add_axes(
         (_SIDE / WIDTH, _FOOT / _HEIGHT, 1 - 2 * _SIDE / WIDTH, 1 - (_FOOT + _HEAD) / _HEIGHT), frameon=False
@@ -76,8 +76,8 @@ def _frame(axes: Axes, edges: Sequence[float], top: float) -> None:
     for i in dict.fromkeys(marks):
         place = "left" if i == 0 else "right" if i == last else "center"
         text = compact(edges[i]) if edges[i] != float("inf") else f"{compact(edges[i - 1])}+"
-        label(axes, i, -top * 0.2, text, "muted", 11, ha=place, va="center")
-    label(axes, 0, top * 1.13, f"{top:.0%} of rows", "muted", 11, ha="left", va="center")
+        label(axes, (i, -top * 0.2), text, "muted", size=11, ha=place)
+    label(axes, (0, top * 1.13), f"{top:.0%} of rows", "muted", size=11)
 
 
 def shares(name: str, title: str, after: Shares, before: Shares | None = None) -> Markup:
@@ -89,7 +89,7 @@ def shares(name: str, title: str, after: Shares, before: Shares | None = None) -
     top = max((value for _, pair in parts for value in pair), default=0.0) or 1.0
     for row, (value, (was, now)) in enumerate(parts):
         y = 4 + row * step
-        label(axes, left - 8, y + step / 2, value if len(value) <= 17 else value[:16] + "…", ha="right", va="center")
+        label(axes, (left - 8, y + step / 2), value if len(value) <= 17 else value[:16] + "…", ha="right")
         axes.add_patch(
             Rectangle((left, y + 5), room * now / top, step - 10, facecolor=colour("after"), alpha=0.45, linewidth=0)
         )
@@ -105,9 +105,9 @@ def shares(name: str, title: str, after: Shares, before: Shares | None = None) -
                 )
             )
         said = f"{_percent(was)} → {_percent(now)}" if before else _percent(now)
-        label(axes, WIDTH - 2, y + step / 2, said, "muted", 11, ha="right", va="center")
+        label(axes, (WIDTH - 2, y + step / 2), said, "muted", size=11, ha="right")
     if not parts:
-        label(axes, WIDTH / 2, 16, "no rows", "muted", ha="center", va="center")
+        label(axes, (WIDTH / 2, 16), "no rows", "muted", ha="center")
     told = ", ".join(
         f"{value} {_percent(was) + ' -> ' if before else ''}{_percent(now)}" for value, (was, now) in parts
     )
@@ -122,7 +122,7 @@ def _percent(part: float) -> str:
 
 def _joined(after: Shares, before: Shares | None) -> list[tuple[str, tuple[float, float]]]:
     """Pair the shares before and after, the greatest first, the small ones as "n others"."""
-    was = before.counts if before else {}
+    was: Mapping[str, int] = before.counts if before else {}
     totals = sum(was.values()) or 1, sum(after.counts.values()) or 1
     names = sorted({*was, *after.counts}, key=lambda v: (-max(was.get(v, 0), after.counts.get(v, 0)), v))
     parts = [(v, (was.get(v, 0) / totals[0], after.counts.get(v, 0) / totals[1])) for v in names]
@@ -151,7 +151,7 @@ def mix(name: str, title: str, bars: Mapping[str, Mapping[str, float]]) -> Marku
     for row, (bar, parts) in enumerate(bars.items()):
         y, x, total = row * step + 3, left, sum(parts.values()) or 1
         if left:
-            label(axes, 0, y + step / 2 - 3, bar, "muted", ha="left", va="center")
+            label(axes, (0, y + step / 2 - 3), bar, "muted")
         segments = [(part, parts.get(part, 0)) for part in own]
         if rest:
             segments.append((f"{len(rest)} others", sum(parts.get(part, 0) for part in rest)))
@@ -169,7 +169,7 @@ def mix(name: str, title: str, bars: Mapping[str, Mapping[str, float]]) -> Marku
                 inside = next(
                     (told for told in (words, part, _percent(amount / total)) if span > 7 * len(told) + 14), ""
                 )
-                label(axes, x + 8, y + step / 2 - 4, inside, ha="left", va="center")
+                label(axes, (x + 8, y + step / 2 - 4), inside)
             x += span
         said.append(f"{bar}: " + ", ".join(f"{part} {_percent(amount / total)}" for part, amount in segments if amount))
     return svg(drawn, name, title, "; ".join(said) + ".", told)

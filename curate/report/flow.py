@@ -1,4 +1,4 @@
-"""The flow of rows: from the sources through the stages into the splits, and from one fate to another between versions."""
+"""The flow of rows: from the sources through the stages into the splits, and between versions from fate to fate."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +22,10 @@ THINNEST = 1.5
 """Pixels of the thinnest band: two rows of a million are drawn, thicker than they are."""
 
 _WIDTH, _BAR = 960.0, 10.0
+_TOP, _BOTTOM = 14.0, 238.0
+"""Where the band of rows begins, and where the rows lie that are left out."""
+_STAGES_IN_A_LINE = 7
+"""Names of stages that fit beside each other; more of them stand on two lines in turn."""
 _NAME = 26
 """Characters of a name beside a bar."""
 _TRUNK = 190.0
@@ -117,65 +121,89 @@ def _joined(amounts: Mapping[str, int]) -> list[tuple[str, int]]:
     return [*((name, rows) for name, rows in named if name in great), (f"{len(rest)} others", sum(rest))]
 
 
+@dataclass(frozen=True)
+class _Picture:
+    """What is being drawn: so many pixels a row, and what the bands say to a pointer."""
+
+    axes: Axes
+    name: str
+    scale: float
+    told: dict[str, str]
+
+    def thick(self, rows: int) -> float:
+        return max(rows * self.scale, THINNEST)
+
+    def bar(self, x: float, y: float, rows: int, role: str) -> None:
+        self.axes.add_patch(Rectangle((x, y), _BAR, self.thick(rows), facecolor=colour(role), linewidth=0))
+
+    def band(self, x: tuple[float, float], y: tuple[float, float], rows: int, *, role: str, words: str) -> None:
+        """Draw a band of even thickness between two heights: Bezier curves that leave and arrive level."""
+        gid, half, thick = f"{self.name}-band-{len(self.told)}", (x[0] + x[1]) / 2, self.thick(rows)
+        self.told[gid] = words
+        corners = [(x[0], y[0]), (half, y[0]), (half, y[1]), (x[1], y[1])]
+        back = [(a, b + thick) for a, b in reversed(corners)]
+        codes = [Path.MOVETO, *[Path.CURVE4] * 3, Path.LINETO, *[Path.CURVE4] * 3, Path.CLOSEPOLY]
+        path = Path([*corners, *back, corners[0]], codes)
+        self.axes.add_patch(PathPatch(path, facecolor=colour(role), alpha=0.35, linewidth=0, gid=gid))
+
+    def end(self, x: float, end: _End, role: str, *, left: bool) -> None:
+        """Draw a bar with its name and rows beside it, away from the bands."""
+        self.bar(x, end.top, end.rows, role)
+        beside, middle = x - 8 if left else x + _BAR + 8, end.top + end.thick / 2
+        label(self.axes, (beside, middle - 8), _short(end.name), ha="right" if left else "left", bold=True)
+        label(self.axes, (beside, middle + 8), f"{end.rows:,}", "muted", ha="right" if left else "left")
+
+
 def flow_chart(flow: Flow, name: str, title: str) -> Markup:
-    """Draw sources on the left, one band of the rows that are left, what each stage leaves out below, splits on the right."""
-    total = max(flow.rows, 1)
-    scale = _TRUNK / total
+    """Draw sources on the left, the rows that are left in the middle, what each stage leaves out below, then splits."""
+    scale = _TRUNK / max(flow.rows, flow.kept, 1)
     sources, splits = _ends(_joined(flow.sources), scale), _ends(_joined(flow.splits), scale)
-    stages = flow.rejecting
-    levels = 1 if len(stages) <= 7 else 2
-    heights = [end.top + end.thick + 16 for end in (*sources, *splits)]
-    out = [sum(stage.rejected.values()) for stage in stages]
-    deepest = max((max(rows * scale, THINNEST) for rows in out), default=0.0)
-    top = 8.0 if not stages else 14.0
-    bottom = top + _TRUNK + 34
-    height = max([*heights, bottom + deepest + 20 + 34 * levels if stages else top + _TRUNK + 8])
-    drawn, axes = canvas(_WIDTH, height)
+    levels = 1 if len(flow.rejecting) <= _STAGES_IN_A_LINE else 2
+    deepest = max((sum(stage.rejected.values()) * scale for stage in flow.rejecting), default=0.0)
+    below = _BOTTOM + deepest + 20 + 34 * levels if flow.rejecting else _TOP + _TRUNK + 8
+    drawn, axes = canvas(_WIDTH, max([below, *(end.top + end.thick + 16 for end in (*sources, *splits))]))
+    picture = _Picture(axes, name, scale, {})
     near, far = _sides(sources, splits)
     first, last = near + 100, _WIDTH - far - 100
-    told: dict[str, str] = {}
-
-    def band(x: tuple[float, float], y: tuple[float, float], thick: float, role: str, words: str) -> None:
-        gid = f"{name}-band-{len(told)}"
-        told[gid] = words
-        _band(axes, x, y, thick, role, gid)
-
-    y = top
+    y = _TOP
     for number, source in enumerate(sources):
-        _end(axes, near, source, f"s{number % 6}", left=True)
-        share = source.rows * scale
-        words = f"{source.name}: {source.rows:,} rows"
-        band((near + _BAR, first), (source.top, y), max(share, THINNEST), f"s{number % 6}", words)
-        y += share
-    left = flow.rows
-    step = (last - first) / (len(stages) or 1)
-    x = first
-    for number, (stage, rows) in enumerate(zip(stages, out, strict=True)):
-        following = first + step * (number + 1)
-        axes.add_patch(Rectangle((x, top), _BAR, left * scale, facecolor=colour("after"), linewidth=0))
-        left -= rows
-        words = f"after {stage.stage}: {left:,} rows"
-        band((x + _BAR, following), (top, top), max(left * scale, THINNEST), "after", words)
-        thick, end = max(rows * scale, THINNEST), x + min(step * 0.55, 90)
-        reasons = ", ".join(f"{reason} {n:,}" for reason, n in stage.rejected.items())
-        band((x + _BAR, end), (top + left * scale, bottom), thick, "gone", f"{stage.stage} leaves out {reasons}")
-        axes.add_patch(Rectangle((end, bottom), _BAR, thick, facecolor=colour("gone"), linewidth=0))
-        under = bottom + deepest + 14 + 34 * (number % levels)
-        label(axes, end + _BAR / 2, under, stage.stage, weight="bold", ha="center", va="center")
-        label(axes, end + _BAR / 2, under + 15, f"−{rows:,}", "gone", ha="center", va="center")
-        x = following
-    if not stages:
-        words = f"{left:,} rows, none left out"
-        axes.add_patch(Rectangle((first, top), _BAR, left * scale, facecolor=colour("after"), linewidth=0))
-        band((first + _BAR, last), (top, top), max(left * scale, THINNEST), "after", words)
-    axes.add_patch(Rectangle((last, top), _BAR, max(left * scale, THINNEST), facecolor=colour("after"), linewidth=0))
-    y = top
+        role, words = f"s{number % 6}", f"{source.name}: {source.rows:,} rows"
+        picture.end(near, source, role, left=True)
+        picture.band((near + _BAR, first), (source.top, y), source.rows, role=role, words=words)
+        y += source.rows * scale
+    _draw_stages(picture, flow, (first, last), deepest)
+    picture.bar(last, _TOP, flow.kept, "after")
+    y = _TOP
     for split in splits:
         words = f"{split.name}: {split.rows:,} rows"
-        band((last + _BAR, _WIDTH - far - _BAR), (y, split.top), max(split.rows * scale, THINNEST), "after", words)
-        _end(axes, _WIDTH - far - _BAR, split, "after", left=False)
+        picture.band((last + _BAR, _WIDTH - far - _BAR), (y, split.top), split.rows, role="after", words=words)
+        picture.end(_WIDTH - far - _BAR, split, "after", left=False)
         y += split.rows * scale
-    return svg(drawn, name, title, _told(flow), told)
+    return svg(drawn, name, title, _told(flow), picture.told)
+
+
+def _draw_stages(picture: _Picture, flow: Flow, ends: tuple[float, float], deepest: float) -> None:
+    """Draw the band of the rows that are left from one end to the other; what each stage leaves out bends down."""
+    stages, left = flow.rejecting, flow.rows
+    picture.bar(ends[0], _TOP, left, "after")
+    if not stages:
+        words = f"{left:,} rows, none left out"
+        picture.band((ends[0] + _BAR, ends[1]), (_TOP, _TOP), left, role="after", words=words)
+    step = (ends[1] - ends[0]) / (len(stages) or 1)
+    for number, stage in enumerate(stages):
+        x, rows = ends[0] + step * number, sum(stage.rejected.values())
+        picture.bar(x, _TOP, left, "after")
+        left -= rows
+        words = f"after {stage.stage}: {left:,} rows"
+        picture.band((x + _BAR, x + step), (_TOP, _TOP), left, role="after", words=words)
+        out = x + min(step * 0.55, 90)
+        reasons = ", ".join(f"{reason} {n:,}" for reason, n in stage.rejected.items())
+        words = f"{stage.stage} leaves out {reasons}"
+        picture.band((x + _BAR, out), (_TOP + left * picture.scale, _BOTTOM), rows, role="gone", words=words)
+        picture.bar(out, _BOTTOM, rows, "gone")
+        under = _BOTTOM + deepest + 14 + 34 * (number % 2 if len(stages) > _STAGES_IN_A_LINE else 0)
+        label(picture.axes, (out + _BAR / 2, under), stage.stage, ha="center", bold=True)
+        label(picture.axes, (out + _BAR / 2, under + 15), f"−{rows:,}", "gone", ha="center")
 
 
 def _told(flow: Flow) -> str:
@@ -188,13 +216,13 @@ def _told(flow: Flow) -> str:
 
 
 def transition_chart(transitions: Sequence[Transition], name: str, title: str) -> Markup | None:
-    """Draw the rows whose fate is another one than before; None where there are none. Rows that share it are not drawn."""
+    """Draw the rows whose fate is another one than before; None where there are none."""
     moved = [t for t in transitions if t.before != t.after and t.rows]
     if not moved:
         return None
     total = sum(t.rows for t in moved)
     before, after = (
-        {fate: 0 for fate in sorted({getattr(t, side) for t in moved}, key=_fate)} for side in ("before", "after")
+        dict.fromkeys(sorted({getattr(t, side) for t in moved}, key=_fate), 0) for side in ("before", "after")
     )
     for t in moved:
         before[t.before] += t.rows
@@ -205,8 +233,9 @@ def transition_chart(transitions: Sequence[Transition], name: str, title: str) -
     near, far = _sides(*ends)
     height = max(end.top + max(end.thick, 16) + 18 for side in ends for end in side)
     drawn, axes = canvas(_WIDTH, height)
+    picture = _Picture(axes, name, scale, {})
     at = {(side, end.name): end for side, placed in enumerate(ends) for end in placed}
-    used = {key: 0.0 for key in at}
+    used = dict.fromkeys(at, 0.0)
     bands: dict[tuple[str, str], int] = {}
     for t in moved:
         pair = (
@@ -214,25 +243,19 @@ def transition_chart(transitions: Sequence[Transition], name: str, title: str) -
             t.after if (1, t.after) in at else ends[1][-1].name,
         )
         bands[pair] = bands.get(pair, 0) + t.rows
-    told: dict[str, str] = {}
-    order = (
-        {end.name: place for place, end in enumerate(ends[1])},
-        {end.name: place for place, end in enumerate(ends[0])},
-    )
-    for (was, now), rows in sorted(bands.items(), key=lambda b: (order[1][b[0][0]], order[0][b[0][1]])):
-        source, target = at[0, was], at[1, now]
-        gid = f"{name}-band-{len(told)}"
-        told[gid] = f"{was} → {now}: {rows:,} rows"
-        ys = source.top + used[0, was], target.top + used[1, now]
-        _band(axes, (near + _BAR, _WIDTH - far - _BAR), ys, max(rows * scale, THINNEST), _role(now, was), gid)
+    places = [{end.name: place for place, end in enumerate(side)} for side in ends]
+    across = (near + _BAR, _WIDTH - far - _BAR)
+    for (was, now), rows in sorted(bands.items(), key=lambda b: (places[0][b[0][0]], places[1][b[0][1]])):
+        heights = at[0, was].top + used[0, was], at[1, now].top + used[1, now]
+        picture.band(across, heights, rows, role=_role(now, was), words=f"{was} → {now}: {rows:,} rows")
         used[0, was] += rows * scale
         used[1, now] += rows * scale
-    for side, left in ((0, True), (1, False)):
-        for end in ends[side]:
-            x = near if left else _WIDTH - far - _BAR
-            _end(axes, x, end, _role(end.name, ""), left=left)
+    for end in ends[0]:
+        picture.end(near, end, _role(end.name, ""), left=True)
+    for end in ends[1]:
+        picture.end(_WIDTH - far - _BAR, end, _role(end.name, ""), left=False)
     told_all = ", ".join(f"{t.before} to {t.after}: {t.rows:,}" for t in moved)
-    return svg(drawn, name, title, f"Rows whose fate changed: {told_all}.", told)
+    return svg(drawn, name, title, f"Rows whose fate changed: {told_all}.", picture.told)
 
 
 def _fate(fate: str) -> tuple[int, int, str]:
@@ -247,23 +270,5 @@ def _role(now: str, was: str) -> str:
     """Choose the colour of a band by where it ends: kept, left out, or left out as before."""
     if now == "kept":
         return "after"
-    return "gone" if was in ("kept", "") and now != "not there" or now == "not there" and was == "kept" else "before"
-
-
-def _end(axes: Axes, x: float, end: _End, role: str, *, left: bool) -> None:
-    """Draw a bar with its name and rows beside it, away from the bands."""
-    axes.add_patch(Rectangle((x, end.top), _BAR, end.thick, facecolor=colour(role), linewidth=0))
-    beside, middle = (x - 8, end.top + end.thick / 2) if left else (x + _BAR + 8, end.top + end.thick / 2)
-    how = {"ha": "right" if left else "left", "va": "center"}
-    label(axes, beside, middle - 8, _short(end.name), weight="bold", **how)
-    label(axes, beside, middle + 8, f"{end.rows:,}", "muted", **how)
-
-
-def _band(axes: Axes, x: tuple[float, float], y: tuple[float, float], thick: float, role: str, gid: str) -> None:
-    """Draw a band of even thickness between two heights: Bezier curves that leave and arrive level."""
-    half = (x[0] + x[1]) / 2
-    corners = [(x[0], y[0]), (half, y[0]), (half, y[1]), (x[1], y[1])]
-    back = [(x[1], y[1] + thick), (half, y[1] + thick), (half, y[0] + thick), (x[0], y[0] + thick)]
-    codes = [Path.MOVETO, *[Path.CURVE4] * 3, Path.LINETO, *[Path.CURVE4] * 3, Path.CLOSEPOLY]
-    path = Path([*corners, *back, corners[0]], codes)
-    axes.add_patch(PathPatch(path, facecolor=colour(role), alpha=0.35, linewidth=0, gid=gid))
+    left_out = now != "not there" and was in ("kept", "")
+    return "gone" if left_out or (now == "not there" and was == "kept") else "before"

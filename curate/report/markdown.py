@@ -227,7 +227,7 @@ def _edits(edits: Sequence[EditedRow]) -> Iterator[tuple[str, str]]:
 
 
 def _edit(row: EditedRow) -> str:
-    texts = "\n".join(f"{html.escape(text.where)}: {_pieces(text.pieces)}" for text in row.texts)
+    texts = "\n".join(f"{_text(text.where)}: {_pieces(text.pieces)}" for text in row.texts)
     return f"{code(row.place)} {code(', '.join(row.by))}\n<pre>{texts}</pre>\n"
 
 

@@ -1,15 +1,15 @@
 """A diff, and a version, as one HTML file for people: no network, light and dark, readable without its script.
 
 Everything in the file is made on this machine: charts as inline SVG, one style sheet, one small script, and a policy
-(Content-Security-Policy) that lets the page load and run nothing else. A record's text goes through `curate.report.text`.
-The same account gives the same bytes.
+(Content-Security-Policy) that lets the page load and run nothing else. A record's text goes through
+`curate.report.text`. The same account gives the same bytes.
 """
 
 import base64
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -19,20 +19,15 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from curate.diff.account import Account, Drift, EditedRow
-from curate.diff.changes import WORDS
 from curate.measures import ALL, NUMBERS, Histogram, Shares
 from curate.portrait import Portrait
 from curate.report import charts
+from curate.report.changes import MEANINGS, changes_of, choices_of, stage_order
 from curate.report.flow import flow_chart, flow_of, transition_chart
-from curate.report.text import HIDDEN_JS, folded, pieces_shown, plain, shown
+from curate.report.text import folded, pieces_shown, plain, shown
 from schemas.dataset import Dataset
 from schemas.reasons import REASONS, sentence
-from schemas.stages import STAGES
 
-ROWS_A_PAGE = 100
-"""Changes that the table shows at once; the first of them are there without the script."""
-CHANGES_CHARACTERS = 6_000_000
-"""Characters of the changes that go into the file: some 50,000 rows. A browser opens the whole in a second or two."""
 EDITS_CHARACTERS = 6_000_000
 """Characters of edited texts that go into the file, of each stage alike many."""
 MOST_CHARTS = 24
@@ -46,19 +41,6 @@ DRAWN_DRIFT = 0.005
 """The least statistic that is drawn: below it one row in two hundred stands elsewhere, and two lines look like one."""
 
 _TEMPLATES = Path(__file__).parent / "templates"
-
-MEANINGS = {
-    "added": "the row was not there before",
-    "removed": "the row is no longer there",
-    "edited_upstream": "removed, and added with nearly the same text: its publisher changed it",
-    "edited": "the same row with another text",
-    "rejected": "kept before, left out now",
-    "restored": "left out before, kept now",
-    "rejudged": "left out in both, for another reason",
-    "resplit": "kept in both, in another split",
-    "rescored": "kept in both, with another quality, score or weight",
-}
-"""The words of a diff, as a legend."""
 
 MEASURES = {
     "tokens": "Tokens",
@@ -91,6 +73,10 @@ def quoted(value: Any) -> str:
     return "—" if value is None else json.dumps(value, ensure_ascii=False, default=str)
 
 
+_SAID = {"change": change, "known": REASONS, "sentence": sentence, "middle": charts.middle}
+"""What every template can call."""
+
+
 @cache
 def _environment() -> Environment:
     made = Environment(
@@ -110,7 +96,6 @@ def _environment() -> Environment:
         "quoted": quoted,
         "measure": measure_name,
     }
-    made.globals |= {"change": change, "known": REASONS, "sentence": sentence, "middle": charts.middle}
     return made
 
 
@@ -121,26 +106,12 @@ def _whole(template: str, values: Mapping[str, Any]) -> str:
         f"default-src 'none'; style-src 'sha256-{_hash(style)}'; script-src 'sha256-{_hash(script)}'; "
         "base-uri 'none'; form-action 'none'"
     )
-    filled = _environment().get_template(template).render(style=style, script=script, policy=policy, **values)
+    filled = _environment().get_template(template).render(style=style, script=script, policy=policy, **_SAID, **values)
     return filled.encode("utf-8", "replace").decode("utf-8")
 
 
 def _hash(text: str) -> str:
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
-def data_block(value: Any) -> Markup:
-    """Write JSON so that it can stand inside a `script` element: ASCII alone, and no angle bracket."""
-    text = json.dumps(value, ensure_ascii=True, separators=(",", ":"))
-    return Markup(text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"))  # noqa: S704 - made safe here
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A value that a list can be filtered by, and how many of its entries have it."""
-
-    value: str
-    count: int
 
 
 @dataclass(frozen=True)
@@ -161,21 +132,13 @@ class EditGroup:
     makers: tuple[Author, ...]
 
 
-def _choices(values: Iterable[str]) -> tuple[Choice, ...]:
-    return tuple(Choice(value, count) for value, count in sorted(Counter(values).items()))
-
-
-def _stage_order(stage: str) -> tuple[int, str]:
-    return (STAGES.index(stage) if stage in STAGES else len(STAGES), stage)
-
-
 def edit_groups(edits: Sequence[EditedRow]) -> tuple[EditGroup, ...]:
     """Group edited rows by stage, as many as fit into `EDITS_CHARACTERS`, of each stage alike many."""
     by_stage: dict[str, list[EditedRow]] = {}
     for row in edits:
         by_stage.setdefault(row.stage, []).append(row)
     turns = sorted(
-        ((place, _stage_order(stage), row) for stage, rows in by_stage.items() for place, row in enumerate(rows)),
+        ((place, stage_order(stage), row) for stage, rows in by_stage.items() for place, row in enumerate(rows)),
         key=lambda t: t[:2],
     )
     chosen: dict[str, list[EditedRow]] = {}
@@ -187,7 +150,7 @@ def edit_groups(edits: Sequence[EditedRow]) -> tuple[EditGroup, ...]:
         chosen.setdefault(row.stage, []).append(row)
     return tuple(
         EditGroup(stage, tuple(rows), _makers(rows))
-        for stage, rows in sorted(chosen.items(), key=lambda pair: _stage_order(pair[0]))
+        for stage, rows in sorted(chosen.items(), key=lambda pair: stage_order(pair[0]))
     )
 
 
@@ -196,84 +159,6 @@ def _makers(rows: Sequence[EditedRow]) -> tuple[Author, ...]:
     return tuple(
         Author(name, REASONS.get(name, ""), n) for name, n in sorted(counts.items(), key=lambda p: (-p[1], p[0]))
     )
-
-
-CHANGE_COLUMNS = ("word", "place", "id", "source", "before", "after", "stage", "why", "detail")
-
-
-def change_row(row: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Give a change as the table shows it, in the order of `CHANGE_COLUMNS`, and who or what made it."""
-    word, before, after, detail = row["word"], row["before"] or "", row["after"] or "", row["detail"] or ""
-    fields = ", ".join(row["fields"] or ())
-    if word == "edited":
-        before, after, detail = "", "", detail or fields
-    elif word == "edited_upstream":
-        before, after = (row["id"] or "")[:12], (row["match"] or "")[:12]
-        detail = f"similarity {row['confidence']:.2f}" if row["confidence"] is not None else detail
-    elif word in ("rejected", "restored"):
-        before, after = before or "kept", after or "kept"
-    elif word == "rescored":
-        detail = detail or fields
-    keys = ", ".join(row["keys"] or ())
-    why = (row["cause"] or "") + (f" ({keys})" if keys else "")
-    cells = (
-        word,
-        row["place"] or row["source"],
-        row["id"],
-        row["source"],
-        before,
-        after,
-        row["stage"] or "",
-        why,
-        detail,
-    )
-    return cells, tuple(row["by"] or ())
-
-
-@dataclass(frozen=True)
-class Changes:
-    """The changes as the page holds them: the first rows, all that fit as data, and what can be filtered by."""
-
-    total: int
-    held: int
-    first: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]
-    data: Markup
-    words: tuple[Choice, ...]
-    stages: tuple[Choice, ...]
-    makers: tuple[Choice, ...]
-    sources: tuple[Choice, ...]
-
-
-def changes_of(account: Account) -> Changes:
-    """Pack the changes: a list of texts, each there once, and rows that name them by number."""
-    texts: dict[str, int] = {}
-    packed: list[list[Any]] = []
-    first: list[tuple[tuple[str, ...], tuple[str, ...]]] = []
-    counts: dict[str, Counter[str]] = {name: Counter() for name in ("word", "stage", "by", "source")}
-    room = CHANGES_CHARACTERS
-    frame = account.diff.changes
-    for row in frame.iter_rows(named=True):
-        cells, makers = change_row(row)
-        fresh = [text for text in (*cells, *makers) if text not in texts]
-        room -= 60 + sum(len(text) + 3 for text in fresh)
-        if room < 0:
-            break
-        for text in fresh:
-            texts.setdefault(text, len(texts))
-        packed.append([*(texts[cell] for cell in cells), [texts[maker] for maker in makers]])
-        if len(first) < ROWS_A_PAGE:
-            first.append((cells, makers))
-        counts["word"][cells[0]] += 1
-        counts["source"][cells[3]] += 1
-        counts["stage"][cells[6]] += 1
-        counts["by"].update(makers)
-    data = data_block({"texts": list(texts), "rows": packed, "page": ROWS_A_PAGE, "hidden": HIDDEN_JS})
-    words = tuple(Choice(word, counts["word"][word]) for word in (*WORDS, *MEANINGS) if counts["word"][word])
-    stages = tuple(Choice(s, counts["stage"][s]) for s in sorted(counts["stage"], key=_stage_order) if s)
-    makers, sources = (
-        tuple(Choice(value, n) for value, n in sorted(counts[name].items()) if value) for name in ("by", "source")
-    )
-    return Changes(frame.height, len(packed), tuple(first), data, tuple(dict.fromkeys(words)), stages, makers, sources)
 
 
 @dataclass(frozen=True)
@@ -315,7 +200,7 @@ def _unknown(rows: int) -> tuple[str, ...]:
 
 
 def diff_page(account: Account) -> str:
-    """Write the page of a diff. Everything that the file leaves out, for its size, is stated with the command that lists it."""
+    """Write the page of a diff. What it leaves out for its size is stated, with the command that lists it."""
     before, after = account.before, account.after
     drift = sorted(account.drift, key=lambda d: (-d.statistic, d.source, d.measure))
     flows = tuple(flow_of(dataset) for dataset in (account.diff.before, account.diff.after))
@@ -342,10 +227,10 @@ def diff_page(account: Account) -> str:
         "unmoved": _undrawn(drift, len(overlays)),
         "groups": groups,
         "edits_held": len(held),
-        "edit_words": _choices(row.word for row in held),
-        "edit_stages": _choices(row.stage for row in held),
-        "edit_makers": _choices(name for row in held for name in row.by),
-        "edit_sources": _choices(row.source for row in held),
+        "edit_words": choices_of(row.word for row in held),
+        "edit_stages": choices_of(row.stage for row in held),
+        "edit_makers": choices_of(name for row in held for name in row.by),
+        "edit_sources": choices_of(row.source for row in held),
         "splits": tuple(sorted({split for pair in account.moves for split in pair}, key=_split_order)),
         "most_rows": MOST_ROWS,
         "most_makers": MOST_MAKERS,
@@ -372,7 +257,7 @@ def _split_order(split: str) -> tuple[int, str]:
 def _stage_pairs(account: Account) -> list[tuple[str, Any, Any]]:
     """Pair the counts of each stage before and after; None where a stage did not run."""
     sides = [{count.stage: count for count in side.stages} for side in (account.before, account.after)]
-    return [(s, sides[0].get(s), sides[1].get(s)) for s in sorted({*sides[0], *sides[1]}, key=_stage_order)]
+    return [(s, sides[0].get(s), sides[1].get(s)) for s in sorted({*sides[0], *sides[1]}, key=stage_order)]
 
 
 def _mix(account: Account, what: str) -> Markup | None:

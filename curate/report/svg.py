@@ -8,6 +8,7 @@ import io
 import re
 import warnings
 from collections.abc import Mapping
+from typing import Literal
 from xml.etree import ElementTree  # reads what matplotlib wrote a moment before
 
 import matplotlib as mpl
@@ -47,9 +48,20 @@ def canvas(width: float, height: float) -> tuple[Figure, Axes]:
     return made, axes
 
 
-def label(axes: Axes, x: float, y: float, text: str, role: str = "ink", size: float = 12, **how: str) -> None:
-    """Write a line of text as it is: no mathematics in it, hidden characters by name. `how`: ha, va, weight."""
-    axes.text(x, y, " ".join(plain(text).split()), color=colour(role), fontsize=size, parse_math=False, **how)  # pyright: ignore[reportArgumentType] - a mixture of literals
+def label(
+    axes: Axes,
+    at: tuple[float, float],
+    text: str,
+    role: str = "ink",
+    *,
+    size: float = 12,
+    ha: Literal["left", "center", "right"] = "left",
+    bold: bool = False,
+) -> None:
+    """Write a line of text as it is, its middle at that height: no mathematics in it, hidden characters by name."""
+    shown = " ".join(plain(text).split())
+    weight = "bold" if bold else "normal"
+    axes.text(*at, shown, color=colour(role), fontsize=size, ha=ha, va="center", weight=weight, parse_math=False)
 
 
 def svg(drawn: Figure, name: str, title: str, description: str, told: Mapping[str, str] | None = None) -> Markup:
@@ -93,7 +105,7 @@ def _restyle(element: ElementTree.Element, told: Mapping[str, str]) -> None:
     attributes = element.attrib
     attributes.pop("clip-path", None)
     name = attributes.pop("id", None)
-    if name in told:
+    if name and name in told:
         title = ElementTree.SubElement(element, "title")
         title.text = plain(told[name])
     classes: list[str] = []

@@ -9,9 +9,6 @@ import pytest
 from tests.cli.conftest import Sft
 from tests.curate.publish.hub_server import Hub, serve
 
-pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
-"""How huggingface_hub 2.4 uses httpx2 is out of date."""
-
 ABOUT = """
 title = "Lamps: lit and unlit"
 url = "https://lamps.example"

@@ -19,6 +19,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from schemas.errors import SftError
+
 ROOT = Path(__file__).parents[2]
 
 _TOUCHES = {"open", "os.rename", "os.link", "os.remove", "os.mkdir", "os.utime", "os.chmod", "os.listdir", "os.scandir"}
@@ -183,6 +185,8 @@ def _child(job: Job, answer: int) -> None:
         start = time.perf_counter()
         value = _WHAT[job.what](Store(Path(job.store)), *job.given)
         told = {"value": value, "seconds": time.perf_counter() - start}
+    except SftError as error:
+        told = {"error": f"{type(error).__name__}: {error}"}
     except Exception as error:  # noqa: BLE001 # the parent tells it
         traceback.print_exc()
         told = {"error": f"{type(error).__name__}: {error}"}

@@ -59,29 +59,34 @@ def test_law_1_a_stage_keeps_ids_order_and_number_of_rows(demo: Dataset) -> None
 
 
 @pytest.mark.parametrize(
-    "surroundings",
+    ("surroundings", "umask", "here"),
     [
-        {"POLARS_MAX_THREADS": "1", "TZ": "Pacific/Kiritimati", "LC_ALL": "C"},
-        {"POLARS_MAX_THREADS": "2", "TZ": "America/St_Johns", "PYTHONHASHSEED": "7"},
+        ({"POLARS_MAX_THREADS": "1", "TZ": "Pacific/Kiritimati", "LC_ALL": "C", "PYTHONHASHSEED": "0"}, 0o077, "."),
+        ({"POLARS_MAX_THREADS": "7", "TZ": "America/St_Johns", "LC_ALL": "tr_TR.UTF-8"}, 0o000, "a folder/of its own"),
     ],
-    ids=["1 thread, UTC+14", "2 threads, UTC-3:30"],
+    ids=["1 thread, UTC+14, private", "7 threads, UTC-3:30, Turkish, from another folder"],
 )
-def test_law_2_threads_folder_time_zone_and_hash_seed_change_no_byte(
-    demo: Dataset, tmp_path: Path, surroundings: dict[str, str]
+def test_law_2_threads_folder_time_zone_locale_umask_and_hash_seed_change_no_byte(
+    demo: Dataset, tmp_path: Path, surroundings: dict[str, str], umask: int, here: str
 ) -> None:
     """The inputs and the recipe are copied elsewhere, the command runs as a process of its own."""
-    shutil.copytree(ROOT / "sample_data", tmp_path / "elsewhere/sample_data")
-    shutil.copytree(ROOT / "recipes", tmp_path / "elsewhere/recipes")
-    command = [sys.executable, "-c", "from cli.main import run; run()", "curate", "run", "recipes/demo.toml", "--json"]
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(ROOT / "sample_data", elsewhere / "sample_data")
+    shutil.copytree(ROOT / "recipes", elsewhere / "recipes")
+    (elsewhere / here).mkdir(parents=True, exist_ok=True)
+    recipe = os.path.relpath(elsewhere / "recipes/demo.toml", elsewhere / here)
+    command = [sys.executable, "-c", "from cli.main import run; run()", "curate", "run", recipe, "--json"]
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONHASHSEED", "SFT_STORE")}
     done = subprocess.run(
         command,
-        cwd=tmp_path / "elsewhere",
-        env={**os.environ, "PYTHONPATH": str(ROOT), **surroundings},
+        cwd=elsewhere / here,
+        env={**environment, "PYTHONPATH": str(ROOT), **surroundings},
+        umask=umask,
         capture_output=True,
         check=True,
     )
     assert json.loads(done.stdout)["id"] == demo.manifest.id
-    assert objects(tmp_path / "elsewhere/sft-data") == objects(demo.root)
+    assert objects(elsewhere / here / "sft-data") == objects(demo.root)
 
 
 @pytest.mark.parametrize("name", PIPELINE)

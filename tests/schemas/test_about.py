@@ -70,3 +70,9 @@ def test_what_cannot_be_is_named_in_one_line(tmp_path: Path, text: str, said: st
 def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no such file or directory; expected a TOML file"):
         read_about(tmp_path / "none.toml")
+
+
+def test_the_example_of_the_docs_holds_every_key(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs/publishing.md").read_text()
+    about = read_about(written(tmp_path, page.split("```toml\n")[1].split("```")[0]))
+    assert about.model_fields_set == set(About.model_fields)

@@ -84,6 +84,7 @@ def test_a_large_object_goes_in_parts_and_comes_back_whole(s3: S3, bucket: Bucke
         ([403, 403], r"store s3://b/team/p: access denied \(AccessDenied\)\. Check the credentials"),
         ([503] * 9, r"the server answered 503 \(SlowDown\)\. Try again later"),
         ([501] * 9, r"no conditional put"),
+        ([301] * 9, r"the bucket lies in another region.*AWS_REGION"),
     ],
 )
 def test_a_refusal_is_one_line(s3: S3, bucket: Bucket, fault: list[int], told: str) -> None:

@@ -8,8 +8,9 @@ import pytest
 
 from curate.diff.account import Account, SettingChange
 from curate.diff.fates import ABSENT, KEPT
+from curate.review.stage import review_stage
 from schemas.dataset import Dataset
-from tests.curate.diff.versions import account_between, lamp, shared_account, source_of, two_versions
+from tests.curate.diff.versions import account_between, judged, lamp, sourced, two_versions
 from tests.rows import dataset_of, question, staged
 
 
@@ -98,9 +99,8 @@ def test_reviews_are_carried_changed_or_stale(versions: tuple[Dataset, Dataset],
         ("lamps:1", "changed", "kept", "rejected"),
         ("lamps:2", "gone", "rejected", None),
     }
-    root = versions[0].root
     rows = [lamp(0, "Nobody has seen it lit for years."), *(lamp(i) for i in range(1, 40))]
-    edited = staged(source_of(versions[0], root, "lamps", rows), "review")
+    edited = judged(sourced(versions[0], "lamps", rows), review_stage())
     found = account_between(versions[0], edited)
     assert {kind: n for kind, n in found.reviews.items() if n} == {"carried": 1, "stale": 1}
     assert [(c.place, c.kind) for c in found.review_changes] == [("lamps:1", "stale")]
@@ -174,8 +174,3 @@ def test_a_version_does_not_differ_from_itself(versions: tuple[Dataset, Dataset]
     assert (found.settings, found.columns, found.edits, found.samples) == ((), (), (), {})
     assert all(t.before == t.after for t in found.transitions)
     assert all(d.statistic == 0 for d in found.drift)
-
-
-def test_the_account_does_not_need_the_store_any_more() -> None:
-    """It is read once: what is written from it later is the same."""
-    assert shared_account().to_json()["verdict"]["bump"] == "major"

@@ -32,7 +32,7 @@ def account() -> Account:
         ("rejected(rule:empty_response) = 1", "rejected(rule:no_user_turn) > 0"),
         ("rejected(lamps, rules, review) = 2", "rejected(dedup) > 0"),
         ("edited_upstream = 1", "edited_upstream > 1"),
-        ("restored(ada) = 0", "restored > 1"),
+        ("restored(ada) = 1", "restored(trams) > 0"),
         ("changed(lamps) >= 5", "changed(trams) > 10"),
         ("kept < 50", "kept < 49"),
         ("kept(lamps) = 39", "kept(ferries) > 0"),

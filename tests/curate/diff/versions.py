@@ -1,5 +1,6 @@
 """Two small versions that differ in every way that a diff tells of, and what differs, as planned."""
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,13 +12,13 @@ from curate.diff.changes import compare
 from curate.diff.upstream import pair_upstream
 from curate.review.responses import Response, ledger_of
 from curate.review.stage import review_stage
-from curate.stage import run_stage
+from curate.stage import Stage, run_stage
+from curate.stages import stage
 from curate.store import Store
 from curate.version import Draft, commit_version
 from schemas.dataset import Dataset
 from schemas.manifest import Source
-from schemas.review_config import ReviewConfig
-from tests.rows import put_source, question, staged
+from tests.rows import put_source, question
 
 LAMPS = 40
 FERRIES = 20
@@ -37,13 +38,25 @@ def lamps() -> list[dict[str, Any]]:
     return [lamp(i) for i in range(LAMPS)]
 
 
-def source_of(dataset: Dataset | None, root: Path, name: str, rows: list[dict[str, Any]], **facts: Any) -> Dataset:
-    """Put in or exchange a source and commit."""
-    store = Store(root)
-    parent = dataset.manifest if dataset else None
-    draft = Draft.of(parent) if parent else Draft("d")
-    draft = draft.with_source(Source(name=name, format="test", **facts), put_source(store, rows, name))
-    return Dataset(commit_version(store, draft, parent, name).manifest, root)
+def sourced(dataset: Dataset, name: str, rows: list[dict[str, Any]], **facts: Any) -> Dataset:
+    """Put in or exchange a source; nothing is committed."""
+    source = Source(name=name, format="test", **facts)
+    draft = Draft.of(dataset.manifest).with_source(source, put_source(Store(dataset.root), rows, name))
+    return Dataset(draft.manifest(), dataset.root)
+
+
+def judged(dataset: Dataset, *stages: Stage, **settings: Any) -> Dataset:
+    """Run stages; nothing is committed."""
+    for one in stages:
+        result = run_stage(Store(dataset.root), dataset, one, one.config(**settings))
+        dataset = Dataset(Draft.of(dataset.manifest).with_stage(result, one.features).manifest(), dataset.root)
+    return dataset
+
+
+def committed(dataset: Dataset, parent: Dataset | None = None) -> Dataset:
+    draft = Draft.of(dataset.manifest)
+    manifest = commit_version(Store(dataset.root), draft, parent.manifest if parent else None, "planned").manifest
+    return Dataset(manifest, dataset.root)
 
 
 def reviewed(dataset: Dataset, said: dict[str, str]) -> Dataset:
@@ -58,9 +71,7 @@ def reviewed(dataset: Dataset, said: dict[str, str]) -> Dataset:
         for r in rows.iter_rows(named=True)
         if (place := f"{r['source']}:{r['source_row']}") in said
     ]  # fmt: skip
-    stage, store = review_stage(ledger_of(responses)), Store(dataset.root)
-    draft = Draft.of(dataset.manifest).with_stage(run_stage(store, dataset, stage, ReviewConfig()))
-    return Dataset(commit_version(store, draft, dataset.manifest, "review").manifest, dataset.root)
+    return judged(dataset, review_stage(ledger_of(responses)))
 
 
 def two_versions(root: Path) -> tuple[Dataset, Dataset]:
@@ -70,34 +81,27 @@ def two_versions(root: Path) -> tuple[Dataset, Dataset]:
     After: lamp 3 is gone, lamp 5 has another answer, lamp 7 an empty one, two lamps are new; the ferries have gone and
     10 trams (no licence) come; ada rejects lamps:1 now, and said nothing of lamps:2.
     """
-    first = source_of(None, root, "lamps", lamps(), license="MIT")
-    first = source_of(first, root, "ferries", [ferry(i) for i in range(FERRIES)], license="CC-BY-NC-4.0")
-    for stage in ("rules", "signals", "dedup", "split"):
-        first = staged(first, stage)
-    before = reviewed(first, {"lamps:1": "keep", "lamps:2": "reject"})
+    stages = [stage(name) for name in ("rules", "signals", "dedup", "split")]
+    first = sourced(Dataset(Draft("d").manifest(), root), "lamps", lamps(), license="MIT")
+    ferries = [ferry(i) for i in range(FERRIES)]
+    first = judged(sourced(first, "ferries", ferries, license="CC-BY-NC-4.0"), *stages)
+    before = committed(reviewed(first, {"lamps:1": "keep", "lamps:2": "reject"}))
     rows = lamps()
     rows[5], rows[7] = lamp(5, "A keeper puts it out at dawn, and not before."), lamp(7)
     rows[7]["messages"] = [rows[7]["messages"][0], ("assistant", "")]
     rows = [*rows[:3], *rows[4:], lamp(100), lamp(101)]
-    second = source_of(before, root, "lamps", rows, license="MIT")
     trams = [
         question(f"Where does tram {i} turn round?", f"Tram {i} turns at depot {i}.", key=f"t{i}") for i in range(10)
     ]
-    second = source_of(second, root, "trams", trams)
-    store = Store(root)
+    second = sourced(sourced(before, "lamps", rows, license="MIT"), "trams", trams)
     draft = Draft.of(second.manifest)
-    draft = Draft(
-        draft.name,
-        tuple(s for s in draft.sources if s.name != "ferries"),
-        draft.stages,
-        tuple(f for f in draft.files if f.source != "ferries"),
-        draft.features,
+    draft = replace(
+        draft,
+        sources=tuple(s for s in draft.sources if s.name != "ferries"),
+        files=tuple(f for f in draft.files if f.source != "ferries"),
     )
-    second = Dataset(commit_version(store, draft, second.manifest, "no ferries").manifest, root)
-    for stage in ("rules", "signals", "dedup", "split"):
-        second = staged(second, stage)
-    after = reviewed(second, {"lamps:1": "reject"})
-    return before, after
+    second = judged(Dataset(draft.manifest(), root), *stages)
+    return before, committed(reviewed(second, {"lamps:1": "reject"}), before)
 
 
 def account_between(before: Dataset, after: Dataset, **options: Any) -> Account:

@@ -63,9 +63,9 @@ SOURCES = {
 
 @pytest.fixture(scope="session")
 def wet(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """A version with signals, duplicates searched for, and splits."""
+    """A version with signals and splits."""
     dataset = version(tmp_path_factory.mktemp("wet"), SOURCES)
-    for stage, settings in {"rules": {}, "pii": {}, "signals": {}, "dedup": {"guard_rows": 1000}, "split": {}}.items():
+    for stage, settings in {"rules": {}, "pii": {}, "signals": {}, "split": {}}.items():
         dataset = staged(dataset, stage, **settings)
     return dataset
 

@@ -33,6 +33,7 @@ class Hub:
     large: dict[str, bytes] = field(default_factory=dict)
     asked: list[tuple[str, str]] = field(default_factory=list)
     tokens: set[str | None] = field(default_factory=set)
+    warns: list[str] = field(default_factory=list)
     refuse: dict[str, tuple[int, str]] = field(default_factory=dict)
 
 
@@ -86,7 +87,7 @@ class _Handler(BaseHTTPRequestHandler):
             case ["api", "repos", "create"]:
                 self._create(json.loads(body))
             case ["api", "validate-yaml"]:
-                self._say({"errors": [], "warnings": []})
+                self._say({"errors": [], "warnings": [{"message": text} for text in self.hub.warns]})
             case ["lfs", oid]:
                 assert hashlib.sha256(body).hexdigest() == oid
                 self.hub.large[oid] = body

@@ -19,9 +19,6 @@ TOKEN = "hf_only_for_this_test"  # noqa: S105 # the server takes any
 
 Push = Callable[..., Pushed]
 
-pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
-"""How huggingface_hub 2.4 uses httpx2 is out of date."""
-
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
@@ -163,6 +160,11 @@ def test_a_hub_that_is_not_there_is_told(published: Published, monkeypatch: pyte
     monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "token"))
     with pytest.raises(StoreError, match=f"{gone.url} cannot be reached"):
         push(published.files[0].parent, published.facts, "acme/fens", private=False, unlicensed=False, revision="main")
+
+
+def test_what_the_hub_says_of_the_card_is_told(hub: Hub, sent: Push) -> None:
+    hub.warns.append("empty metadata")
+    assert "empty metadata" in "".join(sent().remarks)
 
 
 @pytest.mark.parametrize("name", ["acme/fens", "datasets/acme/fens"])

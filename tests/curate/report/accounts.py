@@ -23,14 +23,14 @@ from curate.diff.account import (
     Verdict,
     makers,
 )
-from curate.diff.changes import CHANGES, ROWS, WORDS, Diff
+from curate.diff.changes import CHANGES, ROWS, Diff
 from curate.licences import Licence
 from curate.measures import Histogram, Shares
 from curate.portrait import SampleRow
 from schemas.dataset import Dataset
 from schemas.manifest import StageCount
-from schemas.record import lineage_id
 from schemas.reasons import sentence
+from schemas.record import lineage_id
 from tests.rows import dataset_of, question, staged
 
 SCRIPT = "<script>window.owned = true</script>"
@@ -68,7 +68,7 @@ def versions(root: Path) -> tuple[Dataset, Dataset]:
 
 def change(word: str, place: str, **columns: Any) -> dict[str, Any]:
     """One line of the changes."""
-    source = place.split(":")[0]
+    source = place.partition(":")[0]
     base: dict[str, Any] = dict.fromkeys(CHANGES) | {
         "word": word,
         "id": lineage_id(source, place),
@@ -173,7 +173,7 @@ def _edits() -> tuple[EditedRow, ...]:
     )  # fmt: skip
     person = EditedRow(
         lineage_id("market", "8"), "market:8", "market", "edited", "review", ("alice",), "review", None, None,
-        (TextChange("messages[1] assistant", (("same", "The tower is "), ("removed", "tall"), ("added", "40 metres tall"))),),
+        (TextChange("context", (("same", "The tower is "), ("removed", "tall"), ("added", "40 metres tall"))),),
     )  # fmt: skip
     return (*normal, upstream, person)
 
@@ -221,7 +221,7 @@ def account(root: Path, *, extra: int = 0) -> Account:
         diff=diff,
         before=_side(before, SHARED, 4_100),
         after=_side(after, CLOSED, 5_020, ("split",)),
-        verdict=Verdict(False, "major", True, diff.counts, ("5 rows that were kept are left out.", "30 kept rows were edited.")),
+        verdict=Verdict(False, "major", True, diff.counts, ("5 rows are rejected.", "30 kept rows were edited.")),
         makers=makers(diff),
         transitions=(
             Transition("kept", "kept", 70),
@@ -234,14 +234,17 @@ def account(root: Path, *, extra: int = 0) -> Account:
         ),
         reasons=(ReasonChange("rules", reason, sentence(reason), 1, 5, 5, 1),),
         settings=(SettingChange("dedup", "threshold", 0.8, 0.7), SettingChange("rules", "drop", None, [SCRIPT, "b"])),
-        columns=(ColumnChange("quality", "signals", 1, {"harbour": 1}), ColumnChange("messages", "normalize", 30, {"harbour": 30})),
+        columns=(
+            ColumnChange("quality", "signals", 1, {"harbour": 1}),
+            ColumnChange("messages", "normalize", 30, {"harbour": 30}),
+        ),
         edits=_edits(),
         edits_total=40,
         drift=(
-            Drift("market", "tokens", histogram(5, 9, 7, 3, 1), histogram(2, 4, 9, 8, 2), "Kolmogorov-Smirnov D", 0.28, 0.2),
+            Drift("market", "tokens", histogram(5, 9, 7, 3), histogram(2, 4, 9, 8), "Kolmogorov-Smirnov", 0.28, 0.2),
             Drift("harbour", "language", *languages, "total variation", 0.14, 0.0001),
-            Drift("harbour", "turns", histogram(60, 0), histogram(60, 0), "Kolmogorov-Smirnov D", 0.0, 1.0),
-            Drift("tower", "quality", histogram(0, 0), histogram(3, 17, width=0.5), "Kolmogorov-Smirnov D", 1.0, None),
+            Drift("harbour", "turns", histogram(60, 0), histogram(60, 0), "Kolmogorov-Smirnov", 0.0, 1.0),
+            Drift("tower", "quality", histogram(0, 0), histogram(3, 17, width=0.5), "Kolmogorov-Smirnov", 1.0, None),
         ),
         clusters={"born": 1, "gone": 0, "merged": 1, "split": 0, "grown": 0, "shrunk": 0},
         cluster_examples=(ClusterChange("merged", 4, 5, (("1" * 32, "market:5"), ("2" * 32, "market:6"))),),

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from curate.diff.account import Account
-from curate.report import page
-from curate.report.page import change, data_block, diff_page
+from curate.report import changes, page
+from curate.report.changes import data_block
+from curate.report.page import change, diff_page
 from tests.curate.report.accounts import HOSTILE, SCRIPT
 from tests.curate.report.accounts import account as made
 
@@ -83,7 +84,7 @@ def test_headings_go_down_one_step_at_a_time_and_ids_are_unique(html: str) -> No
 def test_whatever_points_at_an_id_points_at_one_that_is_there(html: str) -> None:
     outline = Outline(html)
     for _, attrs in outline.tags:
-        names = (attrs.get("aria-labelledby") or "").split() + [(attrs.get("for") or "")]
+        names = [*(attrs.get("aria-labelledby") or "").split(), attrs.get("for") or ""]
         href = attrs.get("href") or ""
         assert {name for name in [*names, href[1:] if href.startswith("#") else ""] if name} <= set(outline.ids)
 
@@ -131,8 +132,8 @@ def test_the_same_account_gives_the_same_bytes(account: Account, diff_html: str)
 def test_the_first_changes_are_there_without_the_script_and_all_of_them_as_data(
     account: Account, diff_html: str
 ) -> None:
-    body = diff_html.split('id="changes-table"')[1].split("</table>")[0]
-    assert body.count('<th scope="row">') == page.ROWS_A_PAGE
+    body = re.findall(r'id="changes-table".*?</table>', diff_html, re.DOTALL)[0]
+    assert body.count('<th scope="row">') == changes.ROWS_A_PAGE
     data = json.loads(re.search(r'id="changes-data">(.*?)</script>', diff_html, re.DOTALL)[1])  # pyright: ignore[reportOptionalSubscript]
     assert len(data["rows"]) == account.diff.changes.height
     assert set(HOSTILE) <= set(data["texts"])
@@ -148,7 +149,7 @@ def test_a_data_block_cannot_end_its_script_and_reads_back() -> None:
 def test_changes_that_do_not_fit_are_counted_and_the_command_is_named(
     account: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(page, "CHANGES_CHARACTERS", 3_000)
+    monkeypatch.setattr(changes, "CHANGES_CHARACTERS", 3_000)
     html = diff_page(account)
     total = account.diff.changes.height
     stated = re.search(r"The first ([\d,]+) of ([\d,]+) changes are in this page. <code>(.*?)</code> lists all", html)
@@ -179,7 +180,8 @@ def test_versions_that_are_the_same_say_so(tmp_path: Path) -> None:
     )
     empty = replace(
         whole,
-        diff=replace(whole.diff, changes=whole.diff.changes.clear()), verdict=verdict, makers=(), transitions=(), reasons=(), settings=(),
+        diff=replace(whole.diff, changes=whole.diff.changes.clear()), verdict=verdict,
+        makers=(), transitions=(), reasons=(), settings=(),
         columns=(), edits=(), edits_total=0, drift=(), clusters={}, cluster_examples=(), moves={}, leaks=(), reviews={},
         review_changes=(), samples={}, sources=(), licences=(),
     )  # fmt: skip
