@@ -55,16 +55,19 @@ def writers(jobs: Jobs, folder: Path, count: int, commits: int) -> None:
 def kills(jobs: Jobs, folder: Path, count: int, seed: int) -> None:
     draw = random.Random(seed)  # noqa: S311 # where to kill
     steps = lived(jobs, folder / "life")
-    start, problems, where = time.perf_counter(), list[str](), Counter[str]()
+    start, problems, where, came = time.perf_counter(), list[str](), Counter[str](), Counter[str]()
     for n in range(count):
         step = steps[n % len(steps)]
         by_call = draw.random() < SHARE_BY_CALL
         at = draw.randint(1, step.done.calls) if by_call else None
         after = None if by_call else draw.uniform(0, step.done.seconds * 1.2)
         found = killed(jobs, step, folder / "killed", at=at, after=after)
-        problems += found
+        problems += found.problems
         where[f"{step.job.what} {'at a call' if by_call else 'after a time'}"] += 1
+        came[f"died at the {'new' if found.new else 'old'} version" if found.died else "came too late"] += 1
     print(f"{count} kills in {time.perf_counter() - start:.0f} s: {len(problems)} problems")
+    for what, n in sorted(came.items()):
+        print(f"  {n:4} {what}")
     for what, n in sorted(where.items()):
         print(f"  {n:4} {what}")
     for line in problems[:20]:

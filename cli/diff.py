@@ -105,7 +105,6 @@ def _compared(before: str, after: str, store: Path, *, attribute: bool) -> "Diff
     if not attribute:
         return found
     from curate.diff.replay import replay
-
     from curate.store import Store
 
     with progress() as started:

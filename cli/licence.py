@@ -56,8 +56,8 @@ def licence(
     out(f"{source}: {named(own)}. {own.why}")
     out(f"the kept rows together: {named(mix)}. {mix.why}")
     tell(done.commit)
-    if stale:
-        say(f"stale now, as they read what was changed: {', '.join(stale)} (run them again, or sft curate run)")
+    if newly := [stage for stage in stale if stage not in dataset.stale()]:
+        say(f"stale now, as they read what was changed: {', '.join(newly)} (run them again, or sft curate run)")
 
 
 def named(licence: "Licence") -> str:

@@ -13,7 +13,7 @@ from schemas.errors import ConfigError
 if TYPE_CHECKING:
     from curate.naming import Named
 
-EXAMPLE = 'sft curate restore mix dolly:2 --by anna --because "a right answer, if a short one"'
+EXAMPLE = 'sft curate restore mix dolly:7 --by anna --because "a right answer, if a short one"'
 
 
 def restore(
@@ -67,7 +67,8 @@ def restore(
         say(note)
     if done.rows:
         heads = ["id", "row", "now" if undo else "left out for"]
-        title = f"{number(len(done.rows))} rows {'no longer restored' if undo else 'restored'}"
+        count = "1 row" if len(done.rows) == 1 else f"{number(len(done.rows))} rows"
+        title = f"{count} {'no longer restored' if undo else 'restored'}"
         table(title, heads, [(row.id[:12], row.place, done.reasons[row.id]) for row in done.rows])
     tell(done.commit)
     m = done.commit.manifest

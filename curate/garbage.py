@@ -15,7 +15,7 @@ from pathlib import Path
 from curate.upload import sweep, unnamed
 from schemas.errors import StoreError
 from schemas.manifest import canonical
-from schemas.place import inside, listed
+from schemas.place import inside, listed, read_bytes
 from schemas.reference import dataset_names, manifest_path, read_manifest, read_runs, versions_of
 from schemas.remote import remote_of
 
@@ -91,6 +91,14 @@ class Names:
 
     def _named(self, skip: set[Path]) -> set[str]:
         """Collect the hashes of all objects that are named; `skip`: stage results that count no more."""
+        try:
+            return self._collected(skip)
+        except StoreError as error:
+            remedy = error.remedy or "restore it from a backup"
+            remedy += "; nothing was removed, since what it names is not known"
+            raise type(error)(error.where, error.found, error.expected, remedy) from error
+
+    def _collected(self, skip: set[Path]) -> set[str]:
         named: set[str] = set()
         for name in dataset_names(self._root):
             for seq in versions_of(self._root, name):
@@ -102,6 +110,10 @@ class Names:
         for name in listed(inside(self._root, "cache")):
             path = self._root / "cache" / name
             if path not in skip:
-                with suppress(FileNotFoundError):
-                    named.update(_SHA256.findall(path.read_text(errors="replace")))
+                with suppress(StoreError):  # what cannot be read is not taken up again either
+                    named.update(
+                        _SHA256.findall(
+                            read_bytes(inside(self._root, "cache", name), str(path)).decode(errors="replace")
+                        )
+                    )
         return named

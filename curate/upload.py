@@ -32,6 +32,9 @@ LEASE_S = 120.0
 TRIES = 30
 """So often a change to tags or runs starts over when somebody else's came first: 16 writers at once need about 10."""
 
+APART_S = 0.3
+"""Those who lost against the same commit begin anew within so long, one after the other: about the time of a commit."""
+
 YOUNG_S = 12 * 3600.0
 """An unnamed object that was uploaded less than this ago is not uploaded again: half of gc's grace period."""
 
@@ -51,6 +54,7 @@ def publish(remote: Remote, manifest: Manifest, text: str) -> None:
             return
         there = remote.bucket.get(key)
         if there is None or there.body != text.encode():  # else it is this very put, whose answer was lost
+            time.sleep(random.uniform(0, APART_S))  # noqa: S311 # only chance, no secret
             raise ConflictError(
                 f"dataset {manifest.name!r}",
                 f"version {manifest.seq} was committed by another machine or process meanwhile",

@@ -242,12 +242,12 @@ _SIGNS = (
     (r"invalid peer certificate", "the server's certificate is not trusted", "check AWS_ENDPOINT_URL and the clock"),
     (r"^(PermissionDenied|Unauthenticated)Error|status code: 40[13]", *_DENIED),
     (r"^NotImplementedError|^NotSupportedError|<Code>NotImplemented", *_NO_CONDITIONS),
-    (r"status code: \d{3}", "the server answered {status}", "try again later; nothing was committed"),
-    (r"TimedOut|timed out", f"no answer within {READ_S} s", "try again; nothing was committed"),
+    (r"status code: \d{3}", "the server answered {status}", "try again later"),
+    (r"TimedOut|timed out", f"no answer within {READ_S} s", "try again"),
     (
         r"kind: Connect|error sending request|dns error",
         "the server cannot be reached",
-        "check the network and AWS_ENDPOINT_URL; nothing was committed",
+        "check the network and AWS_ENDPOINT_URL",
     ),
 )
 """What obstore's text says -> what it means, what to do. Its types tell few cases apart."""

@@ -69,9 +69,6 @@ class Shard:
         for stage in stages:
             own = ANNOTATION_COLUMNS.get(stage, pl.Schema())
             schema = {f"verdict_{stage}": pl.String(), f"detail_{stage}": pl.String(), **own}
-            asked = any(c in wanted or (outcome and c in _outcome_needs(stage)) for c in schema)
-            if stage in ANNOTATION_COLUMNS and not asked:
-                continue  # what is not read need not be right
             if stage in self.annotations:
                 lf = pl.scan_ipc(self.annotations[stage]).rename(
                     {"verdict": f"verdict_{stage}", "detail": f"detail_{stage}"}

@@ -71,13 +71,18 @@ def attribute(diff: Diff) -> Diff:
 
 
 def differing_keys(before: Manifest, after: Manifest) -> dict[str, list[str]]:
-    """Give the keys of each stage whose settings differ, by name; stages that only one version has are left out."""
+    """Give the keys of each stage whose settings differ, by name; stages that only one version has are left out.
+
+    A setting that a release did not know yet is one that is off.
+    """
     found: dict[str, list[str]] = {}
     for entry in before.stages:
         other = after.stage(entry.name)
         if other is not None:
-            every = sorted({*entry.config, *other.config})
-            found[entry.name] = [key for key in every if entry.config.get(key) != other.config.get(key)]
+            old, new = entry.config, other.config
+            changed = [key for key in old.keys() & new.keys() if old[key] != new[key]]
+            came = [key for key in old.keys() ^ new.keys() if {**old, **new}[key]]
+            found[entry.name] = sorted([*changed, *came])
     return {stage: keys for stage, keys in found.items() if keys}
 
 

@@ -56,7 +56,6 @@ class Comparison:
     sign: str
     limit: float
     percent: bool
-    shown_limit: str
 
 
 @dataclass(frozen=True)
@@ -237,7 +236,7 @@ class _Reader:
         self._next += 1
         limit, percent, token = self._limit(first.text)
         text = " ".join(self._text[first.at : token.at + len(token.text)].split())
-        return Comparison(text, first.text, arguments, _SAME.get(sign.text, sign.text), limit, percent, token.text)
+        return Comparison(text, first.text, arguments, _SAME.get(sign.text, sign.text), limit, percent)
 
     def _arguments(self) -> tuple[Argument, ...]:
         found: list[Argument] = []

@@ -60,8 +60,7 @@ def replay(store: Store, diff: Diff, started: Started | None = None) -> Diff:
     exchanges = list(_exchanges(diff.before.manifest, diff.after.manifest))
     if not open_.height or not exchanges:
         return diff
-    last = max(PIPELINE.index(name) for name in {*open_["stage"], *_stages(exchanges)} if name in PIPELINE)
-    again = _Replay(store, diff.before, PIPELINE[: last + 1], begun)
+    again = _Replay(store, diff.before, begun)
     made = {exchange.key: again.made(exchange, open_) for exchange in exchanges}
     found = pl.concat([rows.select("word", "id", key=pl.lit(key)) for key, rows in made.items()])
     proven = found.group_by("word", "id").agg(proven=pl.col("key").sort())
@@ -113,11 +112,10 @@ def _stages(exchanges: Sequence[Exchange]) -> list[str]:
 
 @dataclass(frozen=True)
 class _Replay:
-    """An earlier version that stages are run on again, up to the last of `stages`. `notes`: what could not be run."""
+    """An earlier version that stages are run on again. `notes`: what could not be run."""
 
     store: Store
     before: Dataset
-    stages: Sequence[str]
     started: Started
     notes: list[str] = field(default_factory=list[str])
 
@@ -138,7 +136,7 @@ class _Replay:
         """Run the exchanged stages on the earlier version, and after them the later ones as they were."""
         draft = Draft.of(self.before.manifest)
         first = min(PIPELINE.index(name) for name in exchange.settings)
-        for name in self.stages[first:]:
+        for name in PIPELINE[first:]:
             entry = self.before.manifest.stage(name)
             settings = exchange.settings.get(name, entry.config if entry else None)
             if settings is None:

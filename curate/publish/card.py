@@ -266,10 +266,8 @@ def _reviews(facts: Facts) -> str:
         return "## Reviews\n\nNo row in here was reviewed by people, as far as the store knows."
     r = facts.reviewing
     people = f"{r.per_row[0]}" if r.per_row[0] == r.per_row[1] else f"{r.per_row[0]} to {r.per_row[1]}"
-    agreed = (
-        f" They agreed in {r.agreement:.0%} of their verdicts on a row, on average." if r.agreement is not None else ""
-    )
-    parts = [f"## Reviews\n\n{r.rows:,} of these rows were reviewed, each by {people}; {_named(r.by_status)}.{agreed}"]
+    share = f" On average {r.agreement:.0%} of a row's reviewers gave the verdict that stands." if r.agreement else ""
+    parts = [f"## Reviews\n\n{r.rows:,} of these rows were reviewed, each by {people}; {_named(r.by_status)}.{share}"]
     parts += [_list(inline(who) for who in facts.about.annotators)] if facts.about.annotators else []
     return "\n\n".join(parts)
 

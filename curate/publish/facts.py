@@ -58,7 +58,8 @@ class SourceFacts:
 
 @dataclass(frozen=True)
 class Reviewing:
-    """What people did. `rows`: those that somebody saw; `per_row`: fewest and most reviewers; `agreement`: its mean."""
+    """What people did. `rows`: those that somebody saw; `per_row`: fewest and most reviewers;
+    `agreement`: mean share of a row's reviewers whose verdict stands."""
 
     rows: int
     per_row: tuple[int, int]

@@ -91,8 +91,11 @@ def push(
     Raises ConfigError where no token is known, or a repository is public that should not be; StoreError that says in
     one line what the hub or the network refused.
     """
-    if get_token() is None:
+    token = get_token()
+    if token is None:
         raise ConfigError("hub", "no token", "HF_TOKEN, or a login", "run `hf auth login`, or set HF_TOKEN")
+    if not re.fullmatch(r"[!-~]+", token):  # the network's complaint about such a header would show it
+        raise ConfigError("hub", "a token with blanks or characters that no token has", "one as the hub gave it")
     api = HfApi(endpoint=os.environ.get("HF_ENDPOINT") or None)
     with _told(repo, api.endpoint), _quiet() as said:
         api.create_repo(repo, repo_type="dataset", private=private or None, exist_ok=True)

@@ -103,7 +103,7 @@ def _ends(amounts: Iterable[tuple[str, int]], scale: float, start: float = 8.0) 
 def _sides(left: Sequence[_End], right: Sequence[_End]) -> tuple[float, float]:
     """Give the pixels that the names need on each side."""
     longest = (max((len(_short(end.name)) for end in ends), default=0) for ends in (left, right))
-    one, other = (max(7.4 * letters + 12, 50.0) for letters in longest)
+    one, other = (max(7.8 * letters + 18, 50.0) for letters in longest)
     return one, other
 
 

@@ -58,6 +58,7 @@ def test_gc_that_cannot_read_a_version_removes_nothing(sft: Sft, root: Path) -> 
     for options in ((), ("--dry-run",), ("--grace-hours", "0")):
         said = sft("gc", *options, code=1)
         assert "000001.json" in said.err
+        assert "nothing was removed" in said.err
         assert stray.exists()
     manifest.write_text(whole)
     assert json.loads(sft("gc", "--dry-run", "--json").out)["files"] == [str(stray.relative_to(root))]

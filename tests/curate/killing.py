@@ -92,7 +92,16 @@ def lived(jobs: Jobs, folder: Path) -> list[Step]:
     return steps
 
 
-def killed(jobs: Jobs, step: Step, root: Path, *, at: int | None = None, after: float | None = None) -> list[str]:
+@dataclass(frozen=True)
+class Outcome:
+    """What a kill led to: did it come before the step was done, was the store new by then, and what is wrong."""
+
+    died: bool
+    new: bool
+    problems: tuple[str, ...]
+
+
+def killed(jobs: Jobs, step: Step, root: Path, *, at: int | None = None, after: float | None = None) -> Outcome:
     """Take a step from its beginning and kill it; list what is wrong then, and after the step again."""
     shutil.rmtree(root, ignore_errors=True)
     shutil.copytree(step.before, root)
@@ -101,7 +110,10 @@ def killed(jobs: Jobs, step: Step, root: Path, *, at: int | None = None, after: 
     where = f"{step.job.what} killed at {f'call {at}' if at else f'{after:.3f} s'}"
     problems = [f"{where}: {died.error}"] if died.error else []
     old, new = told(step.before), told(step.after)
-    found = told(root)
+    try:
+        found = told(root)
+    except SftError as error:
+        return Outcome(died.killed, new=False, problems=(f"{where}: {error}",))
     for what, value in found.items():
         if value not in (old[what], new[what]):
             problems.append(f"{where}: {what} are neither the old ones nor the new ones")
@@ -112,7 +124,8 @@ def killed(jobs: Jobs, step: Step, root: Path, *, at: int | None = None, after: 
         problems.append(f"{where}: repeated, it fails: {again.error}")
     if told(root) != new:
         problems.append(f"{where}: repeated, it does not lead to where it leads undisturbed")
-    return problems + [f"{where}: {problem}" for problem in _tidied(root, step)]
+    problems += [f"{where}: {problem}" for problem in _tidied(root, step)]
+    return Outcome(died.killed, found == new, tuple(problems))
 
 
 def _tidied(root: Path, step: Step) -> list[str]:

@@ -42,7 +42,7 @@ def test_killed_at_a_call_it_is_old_or_new_and_again_it_is_the_same(
     """At two calls of each step, drawn by a fixed seed; `python -m bench.crash` kills at hundreds."""
     draw = random.Random(step)
     for at in sorted(draw.sample(range(1, steps[step].done.calls + 1), 2)):
-        assert killed(jobs, steps[step], tmp_path / "store", at=at) == []
+        assert killed(jobs, steps[step], tmp_path / "store", at=at).problems == ()
 
 
 @pytest.mark.parametrize("step", [1, 2, 5, 6], ids=[STEPS[n] for n in (1, 2, 5, 6)])
@@ -50,7 +50,7 @@ def test_killed_at_any_time_it_is_old_or_new_and_again_it_is_the_same(
     jobs: Jobs, steps: list[Step], tmp_path: Path, step: int
 ) -> None:
     after = random.Random(step).uniform(0, steps[step].done.seconds)
-    assert killed(jobs, steps[step], tmp_path / "store", after=after) == []
+    assert killed(jobs, steps[step], tmp_path / "store", after=after).problems == ()
 
 
 def test_the_last_call_of_a_commit_is_after_it(jobs: Jobs, steps: list[Step], tmp_path: Path) -> None:

@@ -10,9 +10,11 @@ import pytest
 from curate.lineage import why
 from curate.naming import find_row
 from curate.past import past_of
+from curate.pipeline import apply_stage
 from curate.restore import restore
 from curate.store import Store
 from curate.version import Draft, commit_version
+from schemas.config import SplitConfig
 from schemas.dataset import Dataset
 from schemas.manifest import Source
 from tests.rows import dataset_of, put_source, question, staged
@@ -39,7 +41,8 @@ def mix(tmp_path: Path) -> Dataset:
 
 def test_a_row_comes_is_edited_rejected_and_restored(mix: Dataset) -> None:
     after = restore(Store(mix.root), mix, ["s:1"], by="anna").commit.manifest
-    dataset = staged(Dataset(after, mix.root), "split")
+    _, split = apply_stage(Store(mix.root), Dataset(after, mix.root), "split", SplitConfig())
+    dataset = Dataset(split.manifest, mix.root)
     assert told(dataset, "s:1") == [
         (1, ("came, kept",)),
         (4, ("rejected as rule:placeholder_response",)),

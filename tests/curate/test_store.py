@@ -15,6 +15,7 @@ from curate.version import Draft, commit_version
 from schemas.dataset import Dataset, open_dataset
 from schemas.errors import ConfigError, ConflictError, StoreError, UnknownReferenceError
 from schemas.manifest import Source
+from schemas.objects import Checked
 from schemas.reference import read_manifest, read_tags, versions_of
 from tests.rows import dataset_of, put_source, question
 
@@ -214,3 +215,31 @@ def test_what_is_recalled_is_young_again_and_whole(tmp_path: Path) -> None:
     (tmp_path / file.path).chmod(0o644)
     (tmp_path / file.path).write_bytes(b"other")
     assert store.recall("k") is None
+
+
+def test_a_torn_or_foreign_line_in_the_log_of_checks_holds_for_nothing_and_hides_nothing(tmp_path: Path) -> None:
+    dataset = dataset_of(tmp_path, {"s": [question("a", "b")]})
+    file = dataset.manifest.files[0]
+    log = tmp_path / "checked.log"
+    whole = log.read_text()
+    [line] = [line for line in whole.splitlines() if line.startswith(file.sha256)]
+    path = tmp_path / file.path
+    for torn in (line[:-3], line[3:], f"{line}\x00", line[:70] + line):
+        log.write_text(torn)
+        assert (file.sha256, path) not in Checked(tmp_path)
+    log.write_bytes(b"\xff\xfe\x00" + line[:40].encode() + b"\n" + whole.encode())
+    assert (file.sha256, path) in Checked(tmp_path)
+
+
+def test_an_object_of_somebody_else_that_cannot_be_touched_is_put_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several people may share a store: only its owner may make a file young."""
+    store = Store(tmp_path)
+    path = tmp_path / store.put(FRAME, role="text", stage="ingest").path
+    before = path.stat().st_ino
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "utime", _failing(os.utime, [0], 1, errno.EPERM))
+        store.put(FRAME, role="text", stage="ingest")
+    assert path.stat().st_ino != before
+    assert pl.read_ipc(path).equals(FRAME)

@@ -11,14 +11,14 @@ import pytest
 
 from curate.pipeline import apply_stage
 from curate.sources import Existing, add_source
-from curate.stage import no_progress
+from curate.stage import StageResult, no_progress
 from curate.store import Store
 from curate.verify import verify_store
 from curate.version import FREELY, Draft, commit_version, commit_work
 from schemas.config import IngestConfig
 from schemas.dataset import Dataset, open_dataset
 from schemas.errors import ConfigError, ConflictError, StoreError
-from schemas.manifest import FileEntry, Manifest, Source
+from schemas.manifest import FileEntry, Manifest, Source, StageEntry
 from schemas.reference import manifest_path, read_manifest, read_tags, versions_of
 from tests.curate.crashing import Job, Jobs
 from tests.rows import dataset_of, put_source, question, staged
@@ -215,3 +215,30 @@ def test_commit_version_alone_still_tells_of_another_commit(tmp_path: Path) -> N
     dataset_of(root, {"t": [question("e", "f")]})
     with pytest.raises(ConflictError, match="committed by another process"):
         commit_version(store, mine, start, "mine")
+
+
+def test_two_pulls_of_reviews_at_once_are_a_clash_and_one_over_another_stage_is_none(tmp_path: Path) -> None:
+    """What people said lies in an index: put over another one, the responses in that would be lost."""
+    root, store = tmp_path / "store", Store(tmp_path / "store")
+    begun = dataset_of(root, {"s": [question("a", "b")]}).manifest
+    entry = StageEntry(name="review", version=1, config={}, reads="0" * 64)
+
+    def pulled(said: int) -> Callable[[Manifest | None], tuple[Draft, str, None]]:
+        index = store.put(pl.DataFrame({"said": [said]}), role="index", stage="review")
+
+        def work(version: Manifest | None) -> tuple[Draft, str, None]:
+            assert version is not None
+            return Draft.of(version).with_stage(StageResult(entry, (index,))), "pull", None
+
+        return work
+
+    def writes(_made: None) -> set[str]:
+        return {"stage review"}
+
+    _, first = commit_work(store, begun, pulled(1), writes)
+    dataset_of(root, {"t": [question("c", "d")]})
+    with pytest.raises(ConflictError, match=r"stage review of dataset 'd'.*look at d@3"):
+        commit_work(store, begun, pulled(2), writes)
+    _, second = commit_work(store, first.manifest, pulled(2), writes)
+    assert second.manifest.seq == 4
+    assert second.manifest.source("t") is not None

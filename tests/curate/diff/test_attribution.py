@@ -62,6 +62,18 @@ def test_settings_are_named_by_stage_and_key(tmp_path: Path) -> None:
     assert told(lax, strict) == [("rejected", "rules", ["rule:empty_response"], "configuration", keys, [])]
 
 
+def test_a_setting_that_a_release_did_not_know_yet_is_no_difference_while_it_is_off(tmp_path: Path) -> None:
+    judged = staged(dataset_of(tmp_path, {"s": rows()}), "rules", short_words=5)
+
+    def known_since(value: Any) -> Dataset:
+        stages = tuple(s.model_copy(update={"config": s.config | {"late": value}}) for s in judged.manifest.stages)
+        return Dataset(judged.manifest.model_copy(update={"stages": stages}), judged.root)
+
+    assert differing_keys(judged.manifest, known_since(value=False).manifest) == {}
+    assert differing_keys(judged.manifest, known_since(3).manifest) == {"rules": ["late"]}
+    assert differing_keys(known_since(3).manifest, known_since(4).manifest) == {"rules": ["late"]}
+
+
 def test_another_version_of_a_stage_comes_before_its_settings(tmp_path: Path) -> None:
     plain = dataset_of(tmp_path, {"s": [*rows(), question("What?", "", key="bad")]})
     lax = staged(plain, "rules", disable=("rule:empty_response",))

@@ -1,9 +1,12 @@
 """Diffs: exactly the planned changes are found, each by its word, and the semver bump follows from the kept rows."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from curate.diff.changes import WORDS, Diff, compare
 from curate.diff.upstream import pair_upstream
@@ -101,6 +104,64 @@ def test_a_row_that_was_edited_upstream_is_paired_with_what_it_was(tmp_path: Pat
     assert pair["id"] in before.scan(["id"]).collect()["id"].to_list()
     assert pair["match"] in after.scan(["id"]).collect()["id"].to_list()
     assert 0.5 <= pair["confidence"] < 1.0
+
+
+def test_a_row_left_out_by_both_for_another_reason_is_rejudged_and_raises_nothing_but_the_patch(tmp_path: Path) -> None:
+    """A copy that the rules leave out before is a duplicate after: the stage is the one that let it go."""
+    twin = question(*(text for _, text in rows()[3]["messages"]), key="twin")
+    path = tmp_path / "rules.toml"
+    path.write_text('[[rule]]\nname = "lamp"\nseverity = "reject"\nsentence = "Lamp 3."\nmatches = "^Lamp 3 "\n')
+    plain = dataset_of(tmp_path, {"s": [*rows(8), twin]})
+    before = staged(staged(plain, "rules", rules=str(path)), "dedup")
+    after = staged(staged(before, "rules"), "dedup")
+    assert found(compare(before, after)) == {"restored": 1, "rejudged": 1}
+    [change] = compare(before, after).changes.filter(word="rejudged").to_dicts()
+    told = [change[name] for name in ("before", "after", "stage", "kept_before", "kept_after")]
+    assert told == ["custom:lamp", "duplicate:exact", "rules", False, False]
+    assert change["place"] in ("s:4", "s:9")
+
+
+def test_every_number_that_a_stage_gives_is_an_opinion_and_a_first_one_is_no_change(tmp_path: Path) -> None:
+    long = [question(f"Where is boat {i}?", " ".join(f"word{i}{n}" for n in range(9 * i + 3))) for i in range(8)]
+    plain = dataset_of(tmp_path, {"s": long})
+    first = staged(plain, "signals")
+    assert found(compare(plain, first)) == {}
+    other = staged(first, "signals", good_response_words=200)
+    assert found(compare(first, other)) == {"rescored": 8}
+    [fields] = compare(first, other).changes["fields"].unique().to_list()
+    assert fields == ["quality"]
+    scored = staged(other, "score")
+    assert found(compare(other, scored)) == {}
+    turned = compare(scored, staged(scored, "score", weights={"quality": -1.0}))
+    assert {tuple(fields) for fields in turned.changes["fields"]} == {("score",)}
+
+
+def test_a_row_without_a_weight_is_one_of_weight_1(tmp_path: Path) -> None:
+    plain = dataset_of(tmp_path, {"s": rows(4), "t": rows(3)})
+    selected = staged(plain, "select")
+    assert found(compare(plain, selected)) == {}
+    weighed = compare(plain, staged(selected, "select", weight=("t=2",)))
+    assert found(weighed) == {"rescored": 3}
+    assert set(weighed.changes.select("before", "after").rows()) == {("weight 1.0", "weight 2.0")}
+
+
+@settings(max_examples=5, deadline=None)
+@given(st.data())
+def test_versions_that_share_no_text_object_differ_as_those_that_do(data: st.DataObject) -> None:
+    """What is side by side is compared by place, the rest by id, in parts: the changes are the same."""
+    count = data.draw(st.integers(3, 12))
+    empty = data.draw(st.sets(st.integers(0, count - 1)))
+    given_rows = [
+        r | {"messages": [r["messages"][0], ("assistant", "")]} if i in empty else r for i, r in enumerate(rows(count))
+    ]
+    with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        before = dataset_of(Path(folder), {"s": given_rows}, shard_rows=5)
+        shared = staged(before, "rules")
+        apart = staged(dataset_of(Path(folder), {"s": given_rows}, name="other", shard_rows=4), "rules")
+        patch.setattr("curate.diff.places._PART_ROWS", data.draw(st.integers(1, 30)))
+        one, other = compare(before, shared).changes, compare(before, apart).changes
+    assert one.height == len(empty)
+    assert one.equals(other)
 
 
 def test_versions_of_two_datasets_compare_by_row(tmp_path: Path) -> None:

@@ -94,6 +94,17 @@ def test_without_a_token_nothing_is_asked(hub: Hub, sent: Push, monkeypatch: pyt
     assert hub.asked == []
 
 
+@pytest.mark.parametrize("token", ["hf_secret\x01", "hf_secret ü", "hf secret"])
+def test_a_token_that_is_none_is_not_repeated(
+    hub: Hub, sent: Push, monkeypatch: pytest.MonkeyPatch, token: str
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", token)
+    with pytest.raises(ConfigError, match="a token with blanks or characters that no token has") as told:
+        sent()
+    assert "secret" not in str(told.value)
+    assert hub.asked == []
+
+
 def test_private_makes_it_private_and_refuses_what_is_public(hub: Hub, sent: Push) -> None:
     sent(private=True)
     assert hub.repos["acme/fens"].private

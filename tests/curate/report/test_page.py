@@ -149,13 +149,17 @@ def test_a_data_block_cannot_end_its_script_and_reads_back() -> None:
 def test_changes_that_do_not_fit_are_counted_and_the_command_is_named(
     account: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(changes, "CHANGES_CHARACTERS", 3_000)
+    monkeypatch.setattr(changes, "CHANGES_CHARACTERS", 6_000)
     html = diff_page(account)
     total = account.diff.changes.height
-    stated = re.search(r"The first ([\d,]+) of ([\d,]+) changes are in this page. <code>(.*?)</code> lists all", html)
+    stated = re.search(
+        r"([\d,]+) of ([\d,]+) changes are in this page, of each kind alike many. <code>(.*?)</code>", html
+    )
     assert stated
     assert 0 < int(stated[1]) < total == int(stated[2])
     assert stated[3] == "sft diff lamps@3 lamps@6 --json"
+    words = {choice.value for choice in changes.changes_of(account).words}
+    assert words == set(account.diff.changes["word"].unique()), "no kind of change is crowded out by another"
 
 
 def test_edits_that_do_not_fit_are_counted_and_each_stage_keeps_some(

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curate.review.decide import Decision, decide_row, decide_text
-from curate.review.responses import VERDICTS, Response
+from curate.review.responses import RESTORE, VERDICTS, Response
 from schemas.record import content_hash
 from tests.curate.review.said import said
 from tests.rows import messages
@@ -217,3 +217,24 @@ def test_law_a_row_is_decided_only_where_more_than_half_said_so_and_fix_always_h
         assert set(found.corrected_by) <= set(found.reviewers)
     else:
         assert found.override is None
+
+
+def restores(name: str, **more: Any) -> Response:
+    return said(name, "keep", **{"review": RESTORE, **more})
+
+
+def test_who_restores_a_row_decides_alone() -> None:
+    votes = [said("bob", "reject"), said("carl", "reject"), restores("anna", because="fair")]
+    for needed in (None, 5):
+        found = decided(*votes, needed=needed)
+        assert (found.override, found.why, found.by_name) == ("keep", "restored by anna: fair", True)
+
+
+def test_a_correction_that_the_majority_made_stays_on_a_restored_row() -> None:
+    votes = [said("bob", "fix", correction="no"), said("carl", "fix", correction="no"), restores("anna")]
+    found = decided(*votes)
+    assert (found.override, found.correction, found.by_name) == ("keep", "no", True)
+
+
+def test_who_restored_a_row_and_votes_later_has_one_voice() -> None:
+    assert decided(restores("anna", at=1), said("anna", "reject", at=2)).override == "reject"
