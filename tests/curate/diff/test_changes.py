@@ -145,7 +145,7 @@ def test_a_row_without_a_weight_is_one_of_weight_1(tmp_path: Path) -> None:
     assert set(weighed.changes.select("before", "after").rows()) == {("weight 1.0", "weight 2.0")}
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(st.data())
 def test_versions_that_share_no_text_object_differ_as_those_that_do(data: st.DataObject) -> None:
     """What is side by side is compared by place, the rest by id, in parts: the changes are the same."""
