@@ -41,5 +41,8 @@ bench: setup ## run the benchmarks
 	$(BIN)/python -m bench.decontaminate --rows 1000000
 	$(BIN)/python -m bench.dedup --plot docs/plots
 	$(BIN)/python -m bench.dedup --scale 0.1,0.5,1,2,4.2 --plot docs/plots
+	$(BIN)/python -m bench.diff
+	$(BIN)/python -m bench.diff --apart
+	$(BIN)/python -m bench.crash
 	$(BIN)/python -m bench.learning
 	$(BIN)/python -m bench.review
