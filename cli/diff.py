@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.options import DEFAULT_STORE, JsonOption, StoreOption
+from cli.page import check_page, write_page
 from cli.render import number, out, print_json, progress, say, table
 from schemas.errors import CheckFailedError, ConfigError
 
@@ -67,8 +68,8 @@ def diff(
 
     if json and markdown:
         raise ConfigError("--json and --markdown", "both print on stdout", "one of them")
-    if html is not None and not html.absolute().parent.is_dir():
-        raise ConfigError(f"--html {html}", "its folder is not there", "a file in a folder that is")
+    if html is not None:
+        check_page(html)
     rules = [*(parse_gate(rule) for rule in fail_on or ()), *(read_gates(gates) if gates else ())]
     found = _compared(before, after, store, attribute=attribute)
     account = account_of(found, seed=seed)
@@ -76,8 +77,7 @@ def diff(
     if html is not None:
         from curate.report.page import diff_page
 
-        _write(html, diff_page(account))
-        say(f"wrote {html}")
+        write_page(html, diff_page(account))
     if json:
         print_json({**account.to_json(), "gates": [outcome.to_json() for outcome in outcomes]})
     elif markdown:
@@ -109,17 +109,6 @@ def _compared(before: str, after: str, store: Path, *, attribute: bool) -> "Diff
 
     with progress() as started:
         return replay(Store(found.after.root), found, started)
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise ConfigError(f"--html {path}", error.strerror or str(error), "a file that can be written") from error
 
 
 def _broken(outcome: "Outcome") -> str:
@@ -185,7 +174,7 @@ def _effects(account: "Account") -> None:
             for leak in account.leaks
         ]
         table("Leaks: near-duplicates in train and in an evaluation split", ["cluster", "rows"], told)
-    elif account.after.stages and any(count.stage == "split" for count in account.after.stages):
+    elif {count.stage for count in account.after.stages} >= {"dedup", "split"}:
         out("Leaks between splits: none")
     if any(account.reviews.values()):
         out("Decisions of people: " + _counts(account.reviews))
@@ -204,7 +193,9 @@ def _signed(n: int) -> str:
 def _change(old: int, new: int) -> str:
     if old == new:
         return "none"
-    return f"{new - old:+,}" + (f" ({100 * (new - old) / old:+.2g}%)" if old else "")
+    percent = 100 * (new - old) / old if old else 0.0
+    part = f"{percent:+,.0f}%" if abs(percent) >= 10 else f"{percent:+.2g}%"  # noqa: PLR2004 # two digits
+    return f"{new - old:+,}" + (f" ({part})" if old else "")
 
 
 def _by_source(counts: Mapping[str, int]) -> str:

@@ -34,10 +34,11 @@ def show(
 
     dataset = open_dataset(ref, store)
     if html is not None:
-        from cli.page import write_page
+        from cli.page import check_page, write_page
         from curate.portrait import portray
         from curate.report.page import version_page
 
+        check_page(html)
         write_page(html, version_page(portray(dataset), dataset))
     if coverage:
         from cli.coverage import show_coverage

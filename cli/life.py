@@ -132,7 +132,8 @@ def _match(match: Mapping[str, Any], life: "Life") -> None:
     same = "; it says the same, letter for letter" if not changed else "; it says instead:"
     _print(f"the row that is kept: {match['id']} ({place}){same}", indent=INDENT)
     for text in changed:
-        where = "context" if text.turn is None else f"messages[{text.turn}] {text.roles[1] or text.roles[0]}"
+        part = f" {text.roles[1] or text.roles[0]}" if text.field == "content" else f".{text.field}"
+        where = "context" if text.turn is None else f"messages[{text.turn}]{part}"
         _diff(where, word_diff(text.before, text.after))
 
 

@@ -10,6 +10,10 @@ from typing import Any
 DIFF_CELLS = 4_000_000
 """Pairs of words that are compared, at most: a second's work, and 1,000 words that have nothing in common."""
 
+FIELDS = ("content", "name", "tool_calls")
+"""The texts of a turn."""
+
+_NO_TURN = ("", "", "", "")
 _WORD = re.compile(r"\s+|\S+")
 _LINE = re.compile(r".*\n|.+")
 
@@ -18,35 +22,58 @@ _LINE = re.compile(r".*\n|.+")
 class ChangedText:
     """A turn, or the context (`turn` is None), whose role or text is another one; "" where there was or is none.
 
-    `turn` counts from 0 in the conversation before, or after for a turn that was added.
+    `turn` counts from 0 in the conversation before, or after for a turn that was added. `field`: content, or the name
+    or tool_calls of a turn, where these differ.
     """
 
     turn: int | None
     roles: tuple[str, str]
     before: str
     after: str
+    field: str = "content"
 
 
 def changed_texts(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[ChangedText]:
     """Pair the turns of a row before and after an edit, and give those that differ, then the context.
 
-    A turn that was put in or taken out changes none of those after it. Reads: messages, context.
+    A turn that was put in or taken out changes none of those after it. Its text comes first, then its name and tool
+    calls; where these alone differ, they alone are given. Reads: messages, context.
     """
     old, new = _turns(before), _turns(after)
     for tag, i, j, k, n in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
         if tag == "equal":
             continue
         for a, b in zip_longest(range(i, j), range(k, n)):
-            role, text = ("", "") if a is None else old[a]
-            new_role, new_text = ("", "") if b is None else new[b]
-            yield ChangedText(b if a is None else a, (role, new_role), text, new_text)
+            role, *texts = _NO_TURN if a is None else old[a]
+            new_role, *new_texts = _NO_TURN if b is None else new[b]
+            for field, text, new_text in zip(FIELDS, texts, new_texts, strict=True):
+                if text != new_text or (field == "content" and role != new_role):
+                    yield ChangedText(b if a is None else a, (role, new_role), text, new_text, field)
     context, new_context = before["context"] or "", after["context"] or ""
     if context != new_context:
         yield ChangedText(None, ("", ""), context, new_context)
 
 
-def _turns(row: Mapping[str, Any]) -> list[tuple[str, str]]:
-    return [(m["role"] or "", m["content"] or "") for m in row["messages"] or ()]
+def texts_by_name(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Give what differs as (where, before, after): "messages[1] assistant", "messages[0].role", "context".
+
+    Reads: messages, context.
+    """
+    for text in changed_texts(before, after):
+        if text.turn is None:
+            yield "context", text.before, text.after
+            continue
+        if text.field != "content":
+            yield f"messages[{text.turn}].{text.field}", text.before, text.after
+            continue
+        if text.roles[0] and text.roles[1] and text.roles[0] != text.roles[1]:
+            yield f"messages[{text.turn}].role", *text.roles
+        if text.before != text.after:
+            yield f"messages[{text.turn}] {text.roles[0] or text.roles[1]}", text.before, text.after
+
+
+def _turns(row: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    return [(m["role"] or "", *(m.get(field) or "" for field in FIELDS)) for m in row["messages"] or ()]
 
 
 def word_diff(before: str, after: str) -> list[tuple[str, str]]:

@@ -146,7 +146,7 @@ def _wanted(dataset: Dataset, splits: tuple[str, ...] | None, *, split_ran: bool
     if not split_ran:
         name = dataset.manifest.name
         raise ConfigError(f"dataset {name!r}", "not split yet", "a split", f"run `sft curate split {name}` first")
-    return splits
+    return tuple(dict.fromkeys(splits))
 
 
 class _Files:

@@ -108,9 +108,11 @@ def read_licence(stated: str | None) -> Licence:
     if text.lower() in ("", "none", "noassertion"):
         return Licence(None, "unknown", None, (), "No licence is stated.")
     parts = [part.strip() for part in _OPERATOR.split(text) if part.strip()]
-    if len(parts) == 1 or _identified(text):
+    if len(parts) == 1 or len(text) > LONGEST or _identified(text):
         return _read_name(text)
     names = {part: _read_name(part) for part in parts if not _OPERATOR.fullmatch(part)}
+    if any(map(_is_prose, names)):  # its "and" and "or" may join anything
+        return _read_name(text)
     names |= {part: replace(name, note=None) for part, name in names.items() if part.lower() in _exceptions()}
     written = " ".join(
         part.upper() if _OPERATOR.fullmatch(part) else _exceptions().get(part.lower()) or str(names[part].expression)
@@ -119,10 +121,16 @@ def read_licence(stated: str | None) -> Licence:
     try:
         parsed: Any = _spdx().parse(written)
         found = _evaluated(parsed, {str(name.expression): name for name in names.values()})
-    except ExpressionError:  # the parser's own errors are its children
-        return replace(_unknown(text), note=f"{text!r} is no SPDX expression, such as MIT OR Apache-2.0")
+    except (ExpressionError, IndexError):  # the parser's own errors are its children; "()" is an IndexError
+        read = _read_name(text) if _FORBIDS.search(text) else _unknown(text)
+        return replace(read, note=f"{_quoted(text)} is no SPDX expression, such as MIT OR Apache-2.0")
     notes = [name.note for name in names.values() if name.note]
     return replace(found, expression=str(parsed), note="; ".join(notes) or None)
+
+
+def _is_prose(part: str) -> bool:
+    """Whether a part of an expression is several words that name no licence and no exception."""
+    return " " in part and not (_identified(part) or part.lower() in _exceptions() or _versions(_plain(part)))
 
 
 def _evaluated(parsed: Any, known: Mapping[str, Licence]) -> Licence:
@@ -133,11 +141,29 @@ def _evaluated(parsed: Any, known: Mapping[str, Licence]) -> Licence:
             return of_mix(parts)
         chosen = min(parts, key=lambda part: part.restriction)
         return replace(chosen, why=f"Of {parsed}, {chosen.expression} may be chosen: {chosen.why}")
-    key = str(getattr(parsed, "license_symbol", parsed).key)  # an exception adds a permission to its licence
-    return known.get(key) or _read_name(key)
+    key = str(getattr(parsed, "license_symbol", parsed).key)
+    found = known.get(key) or _read_name(key)
+    exception = getattr(parsed, "exception_symbol", None)
+    if exception is None or str(exception.key).lower() in _exceptions():  # which adds a permission to its licence
+        return found
+    added = known.get(str(exception.key)) or _unknown(str(exception.key))  # such as the Commons Clause, which takes one
+    return of_mix([found, added if added.commercial is False else _unknown(str(exception.key))])
 
 
-_OPERATOR = re.compile(r"(\(|\)|\b(?:AND|OR|WITH)\b)", re.IGNORECASE)
+LONGEST = 2_000
+"""Characters of an expression that is taken apart; what is longer is no licence that anybody reads."""
+
+_OPERATOR = re.compile(r"(\(|\)|(?<![^\s()])(?:AND|OR|WITH)(?![^\s()]))", re.IGNORECASE)
+"""Parentheses, and operators that stand alone: the `or` of GPL-2.0-or-later is none."""
+
+_WRITTEN = re.compile(r"[A-Za-z0-9 .,:;+/_()\[\]\"'“”‘’-]+")
+"""What names of licences are written with. Other signs, such as words of another script, say more than the name does."""
+
+_OPEN_RAIL = re.compile(
+    r"(?:licenseref-)?(?:(?:creativeml|bigcode|bigscience|stability(?:ai)?)-)?"
+    r"(?:open-?rail(?:\+\+)?(?:-[adms]{1,4})?|bloom-rail)(?:-[\d.]+)?"
+)
+"""The licences of the family that allow commercial use; others, such as RAIL for research, a person must read."""
 
 _FORBIDS = re.compile(
     r"non[- ]?commercial|(?:research|academic|evaluation|personal)(?: use| purposes?)? only"
@@ -162,10 +188,11 @@ def _provider(text: str) -> str | None:
 
 
 _FAMILIES: tuple[tuple[str, LicenceClass], ...] = (
-    (r"CC-BY-NC|NCGL|PolyForm-Noncommercial", "non-commercial"),
+    (r"CC-BY-NC|NCGL|PolyForm-Noncommercial|Aladdin$|PPL$", "non-commercial"),
     (r"CC-BY-ND", "no-derivatives"),
 )
-"""Beginnings of identifiers whose class the index does not tell: it knows no such categories."""
+"""Beginnings of identifiers whose class the index does not tell: it knows no such categories, and has Aladdin and PPL,
+which bar commercial distribution, as copyleft."""
 
 _CATEGORIES: dict[str, LicenceClass] = {
     "Public Domain": "public-domain",
@@ -240,28 +267,43 @@ def _read_name(text: str) -> Licence:
     if found := _identified(text):
         note = None if text.lower() == found.lower() else f"{text!r} was taken for {found}"
         return _licence(found, _kind(found), found, note)
-    plain, own, no_id = _plain(text), _own_name(text), f"{text!r} is no SPDX identifier, such as CC-BY-4.0"
-    versions: set[LicenceClass] = {
-        _kind(e["spdx_license_key"]) for name, e in _index().items() if re.match(rf"{re.escape(plain)}-\d", name)
-    }
-    if len(versions) == 1:
+    plain, own, no_id = _plain(text), _own_name(text), f"{_quoted(text)} is no SPDX identifier, such as CC-BY-4.0"
+    if _FORBIDS.search(text) or "nc" in plain.split("-"):
+        note = f"{_quoted(text)} names no version, as SPDX does" if _versions(plain) else no_id
+        return _licence(own, "non-commercial", _quoted(text).strip("'"), note)
+    if len(text) > LONGEST or not _WRITTEN.fullmatch(text):
+        return _unknown(text)
+    if len(versions := _versions(plain)) == 1:
         return _licence(own, versions.pop(), text, f"{text!r} names no version, as SPDX does")
-    if "openrail" in plain or "rail" in plain.split("-"):
+    if _OPEN_RAIL.fullmatch(plain):
         why = f"{text} allows commercial use; the uses that it forbids stay forbidden for what is made from the rows."
         return Licence(own, "share-alike", True, (), why, no_id)
     if plain in ("public-domain", "pd"):
         return _licence(own, "public-domain", text, no_id)
-    if _FORBIDS.search(text) or "nc" in plain.split("-"):
-        return _licence(own, "non-commercial", text, no_id)
     return _unknown(text)
 
 
+def _versions(plain: str) -> set[LicenceClass]:
+    """Give the classes of the versions of a licence that is named without one."""
+    start = f"{plain}-"
+    return {
+        _kind(e["spdx_license_key"])
+        for name, e in _index().items()
+        if name.startswith(start) and name[len(start) : len(start) + 1].isdigit()
+    }
+
+
 def _unknown(text: str) -> Licence:
-    own = _own_name(text)
-    why = f"{text!r} is no licence that SPDX knows: a person must read it."
+    own, quoted = _own_name(text), _quoted(text)
+    why = f"{quoted} is no licence that SPDX knows: a person must read it."
     return Licence(
-        own, "unknown", None, (), why, None if own == text else f"{text!r} is no SPDX identifier, such as CC-BY-4.0"
+        own, "unknown", None, (), why, None if own == text else f"{quoted} is no SPDX identifier, such as CC-BY-4.0"
     )
+
+
+def _quoted(text: str) -> str:
+    """Show words as they were typed, the beginning of long ones, and nothing that would command a terminal."""
+    return repr(text if len(text) <= 100 else f"{text[:100]}…")
 
 
 def _own_name(text: str) -> str:
@@ -277,11 +319,17 @@ def _licence(expression: str, kind: LicenceClass, called: str, note: str | None)
 
 def _identified(text: str) -> str | None:
     """Give the SPDX identifier that a name can only mean; None where there is none."""
+    if len(text) > LONGEST or not _WRITTEN.fullmatch(text):
+        return None
     plain = _plain(text)
     for name in (text.lower(), plain, f"{plain}.0", f"{plain}-1.0", _OTHER_NAMES.get(plain, "").lower()):
-        if (entry := _index().get(name)) and (name != f"{plain}-1.0" or f"{plain}-2.0" not in _index()):
+        if (entry := _index().get(name)) and (name != f"{plain}-1.0" or _has_one_version(plain)):
             return str(entry["spdx_license_key"])
     return None
+
+
+def _has_one_version(plain: str) -> bool:
+    return not any(re.match(rf"{re.escape(plain)}-(?!1\.0)\d", name) for name in _index())
 
 
 def _kind(expression: str) -> LicenceClass:
@@ -301,8 +349,11 @@ def _index() -> dict[str, dict[str, Any]]:
     """Give the licences of SPDX by every name that they have in the index, in small letters."""
     found: dict[str, dict[str, Any]] = {}
     for entry in _entries(exceptions=False):
-        names = (entry["license_key"], *entry.get("other_spdx_license_keys", ()), entry["spdx_license_key"])
+        own, key = str(entry["spdx_license_key"]), str(entry["license_key"])
+        names = (*entry.get("other_spdx_license_keys", ()), own)
         found |= {name.lower(): entry for name in names}
+        if "-" in key or own.lower().startswith(key):  # a word alone, such as "attribution" for AAL, may mean anything
+            found.setdefault(key, entry)
     return found
 
 

@@ -195,6 +195,9 @@ def _fields(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[tup
         if text.turn is None:
             yield "context", text.before, text.after
             continue
+        if text.field != "content":
+            yield f"messages[{text.turn}].{text.field}", text.before, text.after
+            continue
         if text.roles[0] != text.roles[1]:
             yield f"messages[{text.turn}].role", *text.roles
         if text.before != text.after:

@@ -16,6 +16,7 @@ import polars as pl
 
 from curate.tokens import CHARACTERS_PER_TOKEN
 from schemas.dataset import Dataset, Shard
+from schemas.stages import STAGES
 
 NUMBERS = {"tokens": "tokens", "turns": "turns", "words": "response_words", "quality": "quality", "score": "score"}
 """Measures that are numbers, and their columns."""
@@ -125,7 +126,7 @@ def _tokens(shard: Shard, texts: Texts) -> pl.Series:
     if shard.text not in texts:
         texts[shard.text] = _estimated(pl.scan_ipc(shard.text).select("messages", "context"))
     tokens = texts[shard.text]
-    for stage in shard.overlays:
+    for stage in (stage for stage in STAGES if stage in shard.overlays):  # the last one has the last word
         overlay = pl.scan_ipc(shard.overlays[stage]).select("row", "messages", "context")
         edited = overlay.select("row", tokens=_estimate()).collect()
         tokens = tokens.clone().scatter(edited["row"], edited["tokens"])

@@ -1,6 +1,6 @@
 """Samples: rows drawn as examples, the same for the same seed, with their texts."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,8 +34,10 @@ def draw(ids: pl.Series, seed: int, rows: int) -> list[str]:
     return own.gather(np.argsort(chance(own, seed), kind="stable")[:rows]).to_list()
 
 
-def sample_rows(dataset: Dataset, ids: Iterable[str]) -> dict[str, SampleRow]:
-    """Read rows as examples, by id; those that are not in the version are left out.
+def sample_rows(
+    dataset: Dataset, ids: Iterable[str], then: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
+) -> dict[str, SampleRow]:
+    """Read rows as examples, by id; those that are not in the version are left out. `then`: what is made of each row.
 
     Reads: id, source, source_row, messages, context, extra, kept, reject_reason, reject_detail.
     """
@@ -43,7 +45,7 @@ def sample_rows(dataset: Dataset, ids: Iterable[str]) -> dict[str, SampleRow]:
     found: dict[str, SampleRow] = {}
     for shard in dataset.shards if len(wanted[0]) else ():
         rows = shard.view(_READS).filter(pl.col("id").is_in(wanted)).collect()
-        found |= {row["id"]: _sample(row) for row in rows.iter_rows(named=True)}
+        found |= {row["id"]: _sample(then(row) if then else row) for row in rows.iter_rows(named=True)}
     return found
 
 

@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -32,6 +33,8 @@ from schemas.place import inside, read_bytes
 from schemas.reference import (
     check_name,
     manifest_path,
+    parse_run,
+    parse_tags,
     read_manifest,
     read_run,
     read_runs,
@@ -251,7 +254,7 @@ class Store:
                 f"{name}@{seq}", "no such version", "one of the dataset", f"see `sft log {name}`"
             )
         if remote := remote_of(self.root):
-            update(remote, f"datasets/{name}/tags.json", lambda known: {**known, tag: seq})
+            update(remote, f"datasets/{name}/tags.json", parse_tags, lambda known: {**known, tag: seq})
             return
         folder = inside(self.root, "datasets", name)
         with self._locked("datasets", name, "tags.lock"):
@@ -337,7 +340,8 @@ class Store:
         check_name(run_id, "run")
         final = inside(self.root, "runs", f"{run_id}.json")
         if remote := remote_of(self.root):
-            update(remote, f"runs/{run_id}.json", lambda known: {**change(known), "run_id": run_id}, names_of_run)
+            read = partial(parse_run, run_id=run_id)
+            update(remote, f"runs/{run_id}.json", read, lambda known: {**change(known), "run_id": run_id}, names_of_run)
             remote.bring_runs()
             return final
         with self._locked("runs", "runs.lock"):

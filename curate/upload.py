@@ -13,10 +13,11 @@ be dead; a living one says again that it is alive before it deletes anything mor
 
 import json
 import random
+import re
 import secrets
 import time
 from collections.abc import Callable, Generator, Iterable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from schemas.bucket import PAGE, Held, Listed
@@ -39,6 +40,7 @@ YOUNG_S = 12 * 3600.0
 """An unnamed object that was uploaded less than this ago is not uploaded again: half of gc's grace period."""
 
 _GC = "gc.json"
+_OBJECT = re.compile(r"objects/([0-9a-f]{2})/\1[0-9a-f]{62}\.arrow")  # as `schemas.remote.object_key`
 
 
 def publish(remote: Remote, manifest: Manifest, text: str) -> None:
@@ -65,17 +67,19 @@ def publish(remote: Remote, manifest: Manifest, text: str) -> None:
 def update(
     remote: Remote,
     key: str,
+    read: Callable[[bytes, str], dict[str, Any]],
     change: Callable[[dict[str, Any]], dict[str, Any]],
     names: Callable[[dict[str, Any]], Iterable[str]] = lambda _facts: (),
 ) -> None:
     """Change a small JSON file, its tags or a run, in place of the version that was read, until nobody else is first.
 
-    `names` gives the objects (sha256) that the changed file names; they are uploaded before it.
+    `read` takes what stands there, and where, and raises StoreError where it is not what such a file holds. `names`
+    gives the objects (sha256) that the changed file names; they are uploaded before it.
     """
     _check_conditions(remote)
     for turn in range(TRIES):
         held = remote.bucket.get(key)
-        known = _read(remote, key, held) if held else {}
+        known = read(held.body, f"{key} in {remote.bucket.url}") if held else {}
         facts = change(known)
         if held and facts == known:
             return
@@ -99,14 +103,14 @@ def names_of_run(run: dict[str, Any]) -> list[str]:
 def unnamed(remote: Remote, named: set[str], limit: float) -> list[Listed]:
     """Find the objects in the storage that nothing names and that are older than a time (seconds since the epoch)."""
     objects = remote.bucket.below("objects")
-    ours = (one for one in objects if one.key == object_key(one.key.rpartition("/")[2].removesuffix(".arrow")))
+    ours = [one for one in objects if _OBJECT.fullmatch(one.key)]  # all else is somebody else's
     return [one for one in ours if one.key[-70:-6] not in named and one.modified < limit]
 
 
 def sweep(remote: Remote, keys: Iterable[str], named: Callable[[], set[str]], limit: float) -> dict[str, int]:
     """Delete those of the objects that still nothing names and nobody has uploaded again; give them and their sizes.
 
-    `named` reads all manifests and runs anew.
+    `named` reads all manifests and runs anew. `limit` (seconds since the epoch) is by this machine's clock.
     """
     wanted = set(keys)
     gone: dict[str, int] = {}
@@ -116,6 +120,10 @@ def sweep(remote: Remote, keys: Iterable[str], named: Callable[[], set[str]], li
     _say(remote, token, at_work=True, before=_idle(remote))
     try:
         remote.forget()
+        told = remote.bucket.head(_GC)  # written just now: the storage's clock
+        limit -= (
+            max(0.0, time.time() - told.modified) if told else 0.0
+        )  # where ours is ahead, all looks older than it is
         left = [one for one in unnamed(remote, named(), limit) if one.key in wanted]
         for start in range(0, len(left), PAGE):
             _say(remote, token, at_work=True, before=_own(remote, token))
@@ -190,8 +198,9 @@ def _idle(remote: Remote) -> Held | None:
             since = time.monotonic()
         held = now
     if _at_work(held):  # it was killed; should it live on, it finds another's token there, and stops
-        _say(remote, secrets.token_hex(8), at_work=False, before=held)
-        held = remote.bucket.get(_GC)
+        with suppress(ConflictError):  # others waited too, and one of them came first, or a new gc did
+            _say(remote, secrets.token_hex(8), at_work=False, before=held)
+        return _idle(remote)
     return held
 
 
@@ -214,23 +223,13 @@ def _say(remote: Remote, token: str, *, at_work: bool, before: Held | None) -> N
 def _own(remote: Remote, token: str) -> Held | None:
     """Give gc.json as this gc wrote it; raise ConflictError where another took over, because this one was too slow."""
     held = remote.bucket.get(_GC)
-    if held is None or json.loads(held.body).get("gc") != token:
+    if held is None or f'"{token}"'.encode() not in held.body:
         raise _other_gc(remote)
     return held
 
 
 def _other_gc(remote: Remote) -> ConflictError:
     return ConflictError(f"store {remote.bucket.url}", "another gc is at work", remedy="try again when it is done")
-
-
-def _read(remote: Remote, key: str, held: Held) -> dict[str, Any]:
-    try:
-        known = json.loads(held.body)
-    except ValueError as error:
-        raise StoreError(f"{key} in {remote.bucket.url}", f"not JSON ({error})", "a JSON object") from error
-    if not isinstance(known, dict):
-        raise StoreError(f"{key} in {remote.bucket.url}", "no JSON object", "a JSON object")
-    return known  # pyright: ignore[reportUnknownVariableType] # JSON
 
 
 def _check_conditions(remote: Remote) -> None:

@@ -109,7 +109,8 @@ def _beside(root: Path, name: str, numbers: list[int]) -> Iterator[str]:
     if gone := sorted(set(range(1, numbers[-1] + 1)) - set(numbers)):
         yield f"dataset {name}: version {', '.join(map(str, gone))} is not there; versions are never removed"
     ours = {version_file(seq) for seq in numbers}
-    for file in listed(inside(root, "datasets", name, "versions")):
+    there = [] if remote_of(root) else listed(inside(root, "datasets", name, "versions"))  # a mirror only keeps copies
+    for file in there:
         if file not in ours:
             yield f"dataset {name}: versions/{file} is no version"
     try:

@@ -32,7 +32,8 @@ class SourceAbout(Config):
 
     kind: SourceKind | None = None
     """public: anybody can get it; licensed: bought from the rightsholders; private: from others, not public; crawled:
-    collected from web pages; user: from users of a service; synthetic: made by a model; other."""
+    collected from web pages; user: from users of a service; synthetic: made with a model, by or for the
+    publisher; other."""
     url: Url | None = None
     """Where it was published."""
     collected: Words | None = None

@@ -21,7 +21,7 @@ from schemas.errors import ConfigError, StoreError
 from schemas.place import MAX_BYTES
 
 if TYPE_CHECKING:
-    from obstore import UpdateVersion
+    from obstore import ObjectMeta, UpdateVersion
     from obstore.store import ClientConfig, ObjectStore, RetryConfig
 
 SCHEMES = ("s3", "gs", "az")
@@ -45,11 +45,12 @@ PAGE = 1000
 
 @dataclass(frozen=True)
 class Listed:
-    """One object of a bucket: key relative to the prefix, size in bytes, time in seconds since the epoch."""
+    """One object of a bucket: key relative to the prefix, size in bytes, time in seconds since the epoch, version."""
 
     key: str
     size: int
     modified: float
+    e_tag: str = ""
 
 
 @dataclass(frozen=True)
@@ -66,11 +67,21 @@ def is_url(text: str) -> bool:
 
 
 def endpoint_of(url: str, environment: Mapping[str, str] = os.environ) -> str | None:
-    """Give the address of the server, where the environment names one; only S3 has such a variable."""
-    if urlsplit(url).scheme != "s3":
+    """Give the address of the server, where the environment names one; only S3 has such a variable.
+
+    Raises ConfigError, without the value, where it is no plain address: it may hold a password.
+    """
+    if not url.startswith("s3:"):
         return None
     names = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
-    return next((environment[name].rstrip("/") for name in names if environment.get(name)), None)
+    name = next((name for name in names if environment.get(name)), None)
+    if name is None:
+        return None
+    if not re.fullmatch(
+        r"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?(/[A-Za-z0-9._~/-]*)?", environment[name]
+    ):
+        raise ConfigError(name, "not the plain address of a server", "https://HOST, https://HOST:PORT or http://…")
+    return environment[name].rstrip("/")
 
 
 def check_url(url: str) -> str:
@@ -79,7 +90,10 @@ def check_url(url: str) -> str:
         f"store {url.partition('?')[0]}",
         "s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX",
     )
-    split = urlsplit(url)
+    try:
+        split = urlsplit(url)
+    except ValueError as error:
+        raise ConfigError("store", f"not a URL ({error})", expected) from error
     if "@" in split.netloc or split.query or split.fragment:  # do not print it: it may hold a secret
         found = "a URL with more than a place in it"
         remedy = "put credentials where the provider's tools look for them (docs/remote.md)"
@@ -104,8 +118,7 @@ class Bucket:
 
         with self._told():
             found = [meta for page in obstore.list(self._store, prefix, chunk_size=PAGE) for meta in page]
-        listed = (Listed(meta["path"], meta["size"], meta["last_modified"].timestamp()) for meta in found)
-        return sorted(listed, key=lambda one: one.key)
+        return sorted((_listed(meta) for meta in found), key=lambda one: one.key)
 
     def folders(self, prefix: str) -> list[str]:
         """List the names of the folders directly below a prefix."""
@@ -124,7 +137,7 @@ class Bucket:
                 meta = obstore.head(self._store, key)
             except FileNotFoundError as error:
                 return self._nothing(error)
-        return Listed(key, meta["size"], meta["last_modified"].timestamp())
+        return _listed(meta)
 
     def get(self, key: str) -> Held | None:
         """Give the bytes of a small object (MAX_BYTES at most); None where there is none."""
@@ -226,6 +239,10 @@ class Bucket:
             raise StoreError(f"store {self.url}", found, remedy=remedy) from error
 
 
+def _listed(meta: "ObjectMeta") -> Listed:
+    return Listed(meta["path"], meta["size"], meta["last_modified"].timestamp(), meta["e_tag"] or "")
+
+
 def _pages(keys: list[str]) -> Iterable[list[str]]:
     return (keys[start : start + PAGE] for start in range(0, len(keys), PAGE))
 
@@ -238,6 +255,7 @@ _NOBODY = ("no credentials found", "set them in the environment or the provider'
 _SIGNS = (
     (r"169\.254\.|metadata\.google|Account must be specified", *_NOBODY),
     (r"NoSuchBucket", *_BUCKET),
+    (r"object with invalid path", "{text}", "remove that object, or rename it: no store writes such a key"),
     (r"incorrectly configured region|status code: 301", "the bucket lies in another region", "set AWS_REGION to it"),
     (r"invalid peer certificate", "the server's certificate is not trusted", "check AWS_ENDPOINT_URL and the clock"),
     (r"^(PermissionDenied|Unauthenticated)Error|status code: 40[13]", *_DENIED),
@@ -263,9 +281,14 @@ def _explained(error: Exception) -> tuple[str, str]:
     code = re.search(r"<Code>(\w+)</Code>", text)
     for sign, meaning, remedy in _SIGNS:
         if re.search(sign, text):
-            found = meaning.format(status=status[1] if status else "")
+            found = meaning.format(status=status[1] if status else "", text=_plain(error))
             return f"{found} ({code[1]})" if code and meaning != _BUCKET[0] else found, remedy
-    return re.sub(r"\?\S*", "", str(error).partition("\n")[0])[:200], "see docs/remote.md"
+    return _plain(error), "see docs/remote.md"
+
+
+def _plain(error: Exception) -> str:
+    first = re.sub(r"\?\S*", "", str(error).partition("\n")[0])
+    return "".join(c if c.isprintable() else "\ufffd" for c in first)[:200]  # a key in a bucket is anybody's
 
 
 def open_bucket(url: str, endpoint: str | None) -> Bucket:
@@ -295,7 +318,10 @@ def open_bucket(url: str, endpoint: str | None) -> Bucket:
             "base": 2,
         },
     }
-    settings: Any = aws_profile() if url.startswith("s3://") else {}
+    settings: Any = {}
+    if url.startswith("s3://"):
+        settings = aws_profile()
+        _check_printable({**os.environ, **settings})
     if endpoint is not None:
         settings["endpoint"] = endpoint
     try:
@@ -324,6 +350,14 @@ def aws_profile(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
         region = _section(Path(environment.get("AWS_CONFIG_FILE") or home / "config"), section).get("region")
         found.update({"region": region} if region else {})
     return found
+
+
+def _check_printable(given: Mapping[str, str]) -> None:
+    """Refuse keys with a line's end or the like in them, as a file copied by hand has; they would go into a header."""
+    names = ("access_key_id", "secret_access_key", "session_token")
+    for name in (*(f"AWS_{name.upper()}" for name in names), *names):
+        if not re.fullmatch(r"[\x21-\x7e]*", given.get(name, "")):
+            raise ConfigError(name, "a key with a space, a line's end or another odd character", "the key alone")
 
 
 def _section(file: Path, name: str) -> dict[str, str]:

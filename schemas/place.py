@@ -16,11 +16,15 @@ MAX_BYTES = 64 << 20
 
 
 def inside(root: Path, *parts: str) -> Path:
-    """Give the path of something in a store; raise StoreError where a link stands on the way."""
+    """Give the path of something in a store; raise StoreError where a link stands on the way, or nobody lets us look."""
     path = root
     for part in parts:
         path /= part
-        if path.is_symlink():
+        try:
+            is_link = path.is_symlink()
+        except OSError as error:  # a folder that may not be entered, a name that is too long
+            raise StoreError(f"store {root}", error.strerror or str(error), "a readable folder") from error
+        if is_link:
             raise StoreError(
                 f"store {root}",
                 f"{path.relative_to(root)} is a symbolic link",
@@ -36,7 +40,7 @@ def listed(folder: Path) -> list[str]:
     A folder that cannot be read is never an empty one: gc would take what is named there for garbage.
     """
     try:
-        return sorted(path.name for path in folder.iterdir())
+        return sorted(os.listdir(folder))  # a list of thousands, often: `iterdir` makes a path of each
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:

@@ -70,28 +70,38 @@ def read_tags(root: Path, name: str) -> dict[str, int]:
     path = inside(root, "datasets", name, "tags.json")
     if remote := remote_of(root):
         remote.bring_tags(name)
-    if not path.exists():
-        return {}
+    return parse_tags(read_bytes(path, str(path)), str(path)) if path.exists() else {}
+
+
+def parse_tags(raw: bytes, where: str) -> dict[str, int]:
+    """Read the content of a tags.json; raise StoreError where it is not what `Store.tag` writes."""
     expected = "a JSON object of tag: version number"
     try:
-        tags: Any = json.loads(read_bytes(path, str(path)))
+        tags: Any = json.loads(raw)
     except (ValueError, RecursionError) as error:
-        raise StoreError(str(path), f"not JSON ({error})", expected) from error
+        raise StoreError(where, f"not JSON ({error})", expected) from error
     if not isinstance(tags, dict) or not all(type(n) is int for n in tags.values()):
-        raise StoreError(str(path), "not a list of tags", expected)
+        raise StoreError(where, "not a list of tags", expected)
     if odd := [tag for tag in tags if _is_number(tag) or not NAME.fullmatch(tag)]:
-        raise StoreError(str(path), f"{odd[0]!r} is not a tag: it would name a version", expected, "give it a name")
+        raise StoreError(where, f"{odd[0]!r} is not a tag: it would name a version", expected, "give it a name")
     return tags
 
 
 def manifest_path(reference: str, root: Path) -> Path:
     """Resolve `NAME` (latest), `NAME@7`, `NAME@tag` or the path of a manifest file."""
-    if reference.endswith(".json") and Path(reference).is_file():
-        return Path(reference)
+    with suppress(OSError):  # too long for a path, or in a folder that may not be entered
+        if reference.endswith(".json") and Path(reference).is_file():
+            return Path(reference)
     name, at, version = reference.partition("@")
     if reference.endswith(".json") or "/" in name or "\\" in name:
         raise UnknownReferenceError(reference, "no such manifest file", "NAME, NAME@7, NAME@tag, or a manifest's path")
     check_name(name, "dataset")
+    if _is_number(version) and not remote_of(
+        root
+    ):  # without the list: who reads all versions would list them each time
+        path = _manifest_file(root, name, int(version))
+        if path.exists():
+            return path
     numbers = versions_of(root, name)
     if not numbers:
         there = ", ".join(dataset_names(root)) or "none yet"
@@ -155,13 +165,18 @@ def read_runs(root: Path) -> list[dict[str, Any]]:
 
 def read_run(path: Path) -> dict[str, Any]:
     """Read what is known of a run; raise StoreError where it is not what `register_run` writes."""
-    where, expected = f"run {path}", "the record of a training run"
+    return parse_run(read_bytes(path, f"run {path}"), f"run {path}", path.stem)
+
+
+def parse_run(raw: bytes, where: str, run_id: str) -> dict[str, Any]:
+    """Read the content of a run's file; raise CorruptObjectError where it is not what `register_run` writes."""
+    expected = "the record of a training run"
     try:
-        run: Any = json.loads(read_bytes(path, where))
+        run: Any = json.loads(raw)
     except (ValueError, RecursionError) as error:
         raise CorruptObjectError(where, f"not JSON ({error})", expected, "restore it from a backup") from error
     objects: Any = run.get("objects", {}) if isinstance(run, dict) else None
-    if not isinstance(run, dict) or not isinstance(objects, dict) or run.get("run_id") != path.stem:
+    if not isinstance(run, dict) or not isinstance(objects, dict) or run.get("run_id") != run_id:
         raise CorruptObjectError(where, "not a record of that run", expected, "restore it from a backup")
     named: list[Any] = [sha256 for sha256 in (run.get("records"), *objects.values()) if sha256 is not None]
     if odd := [sha256 for sha256 in named if not (isinstance(sha256, str) and SHA256.fullmatch(sha256))]:

@@ -69,7 +69,8 @@ class Remote:
 
     def datasets(self) -> list[str]:
         """List the folders of datasets; a name that is none is somebody else's and left alone."""
-        return [name for name in self.bucket.folders("datasets") if _NAME.fullmatch(name)]
+        names = [name for name in self.bucket.folders("datasets") if _NAME.fullmatch(name)]
+        return [name for name in names if ".." not in name and not name.endswith(".json")]
 
     def versions(self, name: str) -> list[int]:
         """List the version numbers of a dataset, in order."""
@@ -101,19 +102,24 @@ class Remote:
 
     def bring_runs(self) -> None:
         """Fetch the registered runs that are new or have changed."""
-        runs = [one for one in self.bucket.below("runs") if one.key.endswith(".json") and one.key.count("/") == 1]
-        together(self._bring_file, [one for one in runs if _NAME.fullmatch(one.key[5:-5])])
+        found = [one for one in self.bucket.below("runs") if one.key.endswith(".json") and one.key.count("/") == 1]
+        runs = {one.key[5:]: one for one in found if _NAME.fullmatch(one.key[5:-5])}
+        together(self._bring_file, list(runs.values()))
+        with self._here():
+            for file in (self.root / "runs").glob("*.json"):
+                if file.name not in runs:  # somebody removed it there
+                    file.unlink(missing_ok=True)
 
     def _bring_file(self, listed: Listed) -> None:
-        """Fetch a small file unless the one here has its size and time."""
+        """Fetch a small file unless the one here is of the same version."""
         path = self.root / listed.key
         with suppress(FileNotFoundError):
             here = path.stat()
-            if here.st_size == listed.size and abs(here.st_mtime - listed.modified) < 0.001:  # as far as times are told
+            if here.st_size == listed.size and here.st_mtime_ns == _stamp(listed):
                 return
-        self._bring_now(listed.key, listed.modified)
+        self._bring_now(listed.key, _stamp(listed))
 
-    def _bring_now(self, key: str, modified: float | None = None) -> None:
+    def _bring_now(self, key: str, stamp: int | None = None) -> None:
         path = self.root / key
         held = self.bucket.get(key)
         with self._here():
@@ -122,8 +128,8 @@ class Remote:
                 return
             with self._temporary() as temporary:
                 temporary.write_bytes(held.body)
-                if modified is not None:
-                    os.utime(temporary, (modified, modified))
+                if stamp is not None:
+                    os.utime(temporary, ns=(stamp, stamp))
                 path.parent.mkdir(parents=True, exist_ok=True)
                 temporary.replace(path)
 
@@ -194,12 +200,24 @@ class Remote:
             raise StoreError(where, found, "a folder to write to", remedy) from error
 
 
+def _stamp(listed: Listed) -> int:
+    """Give the time (ns) that a small file's copy bears: the storage's time, and below its milliseconds the e_tag.
+
+    Many storages tell whole seconds, and a run may change twice in one without changing its size. The time goes into
+    place together with the content, as a note in a second file would not.
+    """
+    mark = int(hashlib.sha256(listed.e_tag.encode()).hexdigest()[:12], 16) % 1_000_000
+    return round(listed.modified * 1000) * 1_000_000 + mark
+
+
 def mirror(url: str) -> Path:
     """Give the folder that mirrors a store in object storage, made where there is none; for file:// the folder itself.
 
     It lies in SFT_CACHE, or `sft` in the user's cache, under a digest of the URL and of the server that is asked.
     """
     if url.startswith("file://"):
+        if not url.startswith("file:///"):
+            raise ConfigError(f"store {url}", "no whole path", "file:///FOLDER, or the folder itself")
         return Path(url.removeprefix("file://"))
     url = check_url(url)
     endpoint = endpoint_of(url)
@@ -237,7 +255,8 @@ def remote_of(root: Path) -> Remote | None:
 
     Raises ConfigError for a mirror outside our cache: a folder that came from elsewhere does not decide whom we ask.
     """
-    return _opened(root) if (root / "remote.json").is_file() else None
+    is_mirror = os.path.isfile(root / "remote.json")  # noqa: PTH113 # where nobody lets us look: False, not an error
+    return _opened(root) if is_mirror else None
 
 
 @cache

@@ -20,6 +20,7 @@ import polars as pl
 
 from curate.diff.changes import CHANGES, Diff, in_order
 from curate.diff.places import read_overlays, read_places, side
+from curate.diff.redaction import MASK
 from curate.diff.texts import changed_fields
 from schemas.dataset import Dataset
 from schemas.manifest import Manifest
@@ -65,7 +66,7 @@ def attribute(diff: Diff) -> Diff:
         .join(fields, on=["word", "id"], how="left", maintain_order="left", suffix="_of_text")
         .with_columns(stage=_stage(rewriting), fields=pl.coalesce("fields_of_text", "fields"))
         .with_columns(cause=_cause(diff, rewriting))
-        .with_columns(by=_by(diff, rewriting), keys=_keys(diff))
+        .with_columns(by=_by(diff, rewriting), keys=_keys(diff), detail=_detail(rewriting))
     )
     return replace(diff, changes=in_order(changes.select(list(CHANGES))))
 
@@ -217,6 +218,18 @@ def _by(diff: Diff, rewriting: Sequence[str]) -> pl.Expr:
         pl.when(word == "edited").then(new_edits),
         _NONE,
     )
+
+
+def _detail(rewriting: Sequence[str]) -> pl.Expr:
+    """The evidence of the later version, which may quote its text: not where pii redacted another text in the earlier.
+
+    Reads: detail, and the columns of `_followed`.
+    """
+    if "pii" not in rewriting:
+        return pl.col("detail")
+    was_redacted = pl.col("edits_pii").list.eval(pl.element().str.starts_with("redact:")).list.any()
+    quotes = was_redacted.fill_null(value=False) & _differs(f"text_{rewriting[-1]}") & pl.col("detail").is_not_null()
+    return pl.when(quotes).then(pl.lit(MASK)).otherwise("detail")
 
 
 def _sources(diff: Diff) -> pl.Expr:

@@ -7,6 +7,7 @@ from typing import Any
 import polars as pl
 
 from curate.diff.account import ColumnChange, SettingChange
+from curate.diff.attribution import differing_keys
 from curate.diff.changes import Diff
 from curate.diff.pairs import Pair
 from schemas.manifest import Manifest
@@ -31,11 +32,13 @@ def column_changes(diff: Diff, paired: Iterable[Pair]) -> tuple[ColumnChange, ..
     Reads: fields of the changes; the annotations that are not the same object in both.
     """
     found: Counter[tuple[str, str, str]] = Counter()
-    edited = diff.changes.filter(pl.col("word") == "edited").select("source", "fields").explode("fields").drop_nulls()
+    edited = (
+        diff.changes.filter(pl.col("word") == "edited").select("id", "source", "fields").explode("fields").drop_nulls()
+    )
     texts = edited.with_columns(column=pl.col("fields").str.extract(r"^([a-z_]+)")).filter(
         pl.col("column").is_in(["messages", "context"])
     )
-    for column, source, rows in texts.group_by("column", "source").len().iter_rows():
+    for column, source, rows in texts.unique(["id", "column"]).group_by("column", "source").len().iter_rows():
         found["ingest", column, source] += rows
     for pair in paired:
         for stage, column, source, rows in (*_ingested(pair), *_opinions(pair)):
@@ -81,8 +84,10 @@ def _differences(stage: str, old: pl.DataFrame, new: pl.DataFrame) -> Iterator[t
 def setting_changes(before: Manifest, after: Manifest) -> tuple[SettingChange, ...]:
     """Give the keys of the stages' configurations that differ, nested ones with dots.
 
-    Of a stage that only one version has, its version alone is told: all of its settings are new or gone with it.
+    Of a stage that only one version has, its version alone is told: all of its settings are new or gone with it. A key
+    that a release did not know yet is a difference where it is on (`differing_keys`).
     """
+    differing = differing_keys(before, after)
     found: list[SettingChange] = []
     for stage in STAGES:
         old, new = before.stage(stage), after.stage(stage)
@@ -90,7 +95,8 @@ def setting_changes(before: Manifest, after: Manifest) -> tuple[SettingChange, .
         if versions[0] != versions[1]:
             found.append(SettingChange(stage, VERSION, *versions))
         if old and new:
-            mine, other = dict(_flat(old.config)), dict(_flat(new.config))
+            keys = differing.get(stage, ())
+            mine, other = (dict(_flat({k: e.config[k] for k in keys if k in e.config})) for e in (old, new))
             found += [
                 SettingChange(stage, key, mine.get(key), other.get(key))
                 for key in sorted({*mine, *other})

@@ -36,7 +36,7 @@ _SAME = {"==": "=", "≥": ">=", "≤": "<=", "≠": "!="}
 
 _TOKEN = re.compile(
     r"""\s*(?:
-        (?P<number>[+-]?\d[\d_,]*(?:\.\d+)?(?:\s*%)?)(?![\w.:/-])
+        (?P<number>[+-]?(?:\d{1,3}(?:[,_]\d{3})+|\d+)(?:\.\d+)?(?:\s*%)?)(?![\w.:/-]|,\d)
       | "(?P<quoted>[^"]*)"
       | (?P<word>\w[\w.:/-]*)
       | (?P<sign>>=|<=|==|!=|[<>=≥≤≠])
@@ -153,7 +153,7 @@ def read_gates(file: Path) -> tuple[Gate, ...]:
         held: Any = tomllib.loads(file.read_text(encoding="utf-8")).get("gates")
     except OSError as error:
         raise ConfigError(where, error.strerror or str(error), "a TOML file") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(where, f"not TOML ({error})", expected) from error
     if not isinstance(held, dict) or not held:
         raise ConfigError(where, "no table [gates] with rules", expected)
@@ -259,7 +259,7 @@ class _Reader:
             self._next += 1
             return float(BUMPS.index(token.text)), False, token
         if token is None or token.kind != "number":
-            self._refuse(token, "no number", "a limit such as 100 or 2%")
+            self._refuse(token, "no number", "a limit such as 100, 1,000 or 2.5%")
         self._next += 1
         percent = token.text.endswith("%")
         value = float(re.sub(r"[\s%,_]", "", token.text))

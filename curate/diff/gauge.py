@@ -62,7 +62,7 @@ class Reading:
         if not isfinite(self.value):
             return "more than there was before (none)"
         if percent:
-            return f"{self.value:.4g}%"
+            return f"{self.value:,.1f}%" if abs(self.value) >= 1_000 else f"{self.value:.4g}%"
         return f"{self.value:,.0f}" if float(self.value).is_integer() else f"{self.value:.4g}"
 
 
@@ -229,7 +229,9 @@ def _leaks(asked: Asked) -> Reading:
         for leak in asked.account.leaks
         for row, place, split in leak.rows
     )
-    return Reading(len(asked.account.leaks), listed=rows)
+    ran = {count.stage for count in asked.account.after.stages}
+    word = "" if rows or ran >= {"dedup", "split"} else "0 (not looked for: dedup and split did not both run)"
+    return Reading(len(asked.account.leaks), listed=rows, word=word)
 
 
 def _drift(asked: Asked) -> Reading:
@@ -240,7 +242,7 @@ def _drift(asked: Asked) -> Reading:
         if (not sources or drift.source in sources) and (not measures or drift.measure in measures)
     ]
     if not found:
-        return Reading(0.0)
+        return Reading(0.0, word="0 (not measured in both versions)")
     worst = max(found, key=lambda drift: drift.statistic)
     return Reading(worst.statistic, word=f"{worst.statistic:.4f} ({worst.measure} of {worst.source})")
 

@@ -1,10 +1,10 @@
 """Pairs: the rows that two versions both have, side by side, so that what is said of them can be compared.
 
-Shards with the same text stand row by row. All other shards (another ingest of a source) are brought together by id;
-of them, positions are held, and the columns that are asked for, one stage at a time.
+Shards with the same text stand row by row. The other shards of a source (another ingest) are brought together by id; of
+them, positions are held, and the columns that are asked for, one stage at a time.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,13 +55,23 @@ def pairs(before: Dataset, after: Dataset) -> tuple[Pair, ...]:
     """Pair the shards of two versions. Reads: id, of shards whose text objects only one version has."""
     old, new = ({shard.text.stem: shard for shard in dataset.shards} for dataset in (before, after))
     shared = [Pair((old.pop(text),), (new.pop(text),)) for text in [*old] if text in new]
-    if not old or not new:
-        return tuple(shared)
-    mine, other = (tuple(shards.values()) for shards in (old, new))
-    keys = [_keys(shards) for shards in (mine, other)]
+    left = [_by_source(shards.values()) for shards in (old, new)]
+    matched = (_matched(left[0][source], left[1][source]) for source in left[0] if source in left[1])
+    return (*shared, *(pair for pair in matched if pair))
+
+
+def _by_source(shards: Iterable[Shard]) -> dict[str, tuple[Shard, ...]]:
+    found: dict[str, tuple[Shard, ...]] = {}
+    for shard in shards:
+        found[shard.source] = (*found.get(shard.source, ()), shard)
+    return found
+
+
+def _matched(before: tuple[Shard, ...], after: tuple[Shard, ...]) -> Pair | None:
+    """Match the shards of a source by id, which its name is a part of; None where no row is in both."""
+    keys = [_keys(shards) for shards in (before, after)]
     found = keys[0].join(keys[1], on=["high", "low"], how="inner", suffix="_after", maintain_order="left")
-    at = found["row"].to_numpy(), found["row_after"].to_numpy()
-    return (*shared, Pair(mine, other, at)) if found.height else tuple(shared)
+    return Pair(before, after, (found["row"].to_numpy(), found["row_after"].to_numpy())) if found.height else None
 
 
 def _keys(shards: Sequence[Shard]) -> pl.DataFrame:

@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 import polars as pl
 
 from schemas.dataset import Dataset, Shard
-from schemas.record import OVERLAY_SCHEMA
+from schemas.record import EDITABLE, OVERLAY_SCHEMA
 from schemas.stages import ANNOTATION_COLUMNS
+from schemas.stages import before as stages_before
 
 PLACES = pl.Schema(dict.fromkeys(("shard", "row", "shard_after", "row_after"), pl.UInt32))
 """Null where a version has no such row."""
@@ -81,12 +82,19 @@ def read_places(
 ) -> pl.DataFrame:
     """Give columns of the rows at places (shard, row), in their order; nulls where a place is null.
 
-    `then`: what is made of the columns, while a shard is read.
+    `then`: what is made of the columns, while a shard is read. Each shard is read once; of `EDITABLE` columns, only
+    the rows at the places.
     """
     made = [pl.col(column) for column in columns] if then is None else then
 
-    def read(shard: Shard) -> pl.LazyFrame:
-        return shard.view(columns, before_stage=before_stage).with_row_index("row")
+    def read(shard: Shard, wanted: pl.Expr) -> pl.LazyFrame:
+        if not set(columns) <= set(EDITABLE):
+            return shard.view(columns, before_stage=before_stage).with_row_index("row").filter(wanted)
+        overlays = [shard.overlays[s] for s in stages_before(before_stage) if s in shard.overlays]
+        layers = [pl.scan_ipc(shard.text).select(columns).with_row_index("row")]
+        layers += [pl.scan_ipc(overlay).select("row", *columns) for overlay in overlays]
+        rows = pl.concat([layer.filter(wanted) for layer in layers])
+        return rows.unique("row", keep="last", maintain_order=True) if overlays else rows
 
     found = _read(dataset, places, read, lambda rows: rows.select("row", *made))
     return found if found is not None else _nulls(dataset.scan(columns, before_stage=before_stage).select(made), places)
@@ -99,9 +107,9 @@ def read_overlays(dataset: Dataset, places: pl.DataFrame, stage: str) -> pl.Data
     """
     columns = ("content_hash", "edits")
 
-    def read(shard: Shard) -> pl.LazyFrame:
+    def read(shard: Shard, wanted: pl.Expr) -> pl.LazyFrame:
         overlay = shard.overlays.get(stage)
-        return pl.scan_ipc(overlay) if overlay else OVERLAY_SCHEMA.to_frame().lazy()
+        return (pl.scan_ipc(overlay) if overlay else OVERLAY_SCHEMA.to_frame().lazy()).filter(wanted)
 
     found = _read(dataset, places, read, lambda rows: rows.select("row", *columns))
     return found if found is not None else _nulls(OVERLAY_SCHEMA.to_frame().lazy().select(columns), places)
@@ -110,13 +118,13 @@ def read_overlays(dataset: Dataset, places: pl.DataFrame, stage: str) -> pl.Data
 def _read(
     dataset: Dataset,
     places: pl.DataFrame,
-    read: Callable[[Shard], pl.LazyFrame],
+    read: Callable[[Shard, pl.Expr], pl.LazyFrame],
     then: Callable[[pl.LazyFrame], pl.LazyFrame],
 ) -> pl.DataFrame | None:
     """Read rows shard by shard and put them in the order of their places; None where no place is there."""
     found: list[pl.DataFrame] = []
     for (number,), rows in places.drop_nulls().partition_by("shard", as_dict=True).items():
-        own = read(dataset.shards[int(number)]).filter(pl.col("row").is_in(rows["row"].implode()))
+        own = read(dataset.shards[int(number)], pl.col("row").is_in(rows["row"].implode()))
         found.append(then(own).collect(engine="streaming").with_columns(shard=pl.lit(number, pl.UInt32)))
     if not found:
         return None

@@ -1,7 +1,8 @@
 """Reckoning: a diff worked out in full, part by part, each by the module that it is named after."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import polars as pl
 
@@ -12,8 +13,9 @@ from curate.diff.columns import column_changes, setting_changes
 from curate.diff.drift import drifts
 from curate.diff.fates import fates
 from curate.diff.pairs import pairs
+from curate.diff.redaction import masked_row
 from curate.diff.reviews import review_changes
-from curate.diff.texts import edited_rows
+from curate.diff.texts import edited_rows, redacted_rows
 from curate.licences import Licence, licence_of, of_mix
 from curate.measures import Measured, Texts, measure
 from curate.samples import SampleRow, draw, sample_rows
@@ -107,6 +109,11 @@ def _sentences(diff: Diff) -> Iterator[str]:
         ("resplit", None, "{has} moved to another split"),
         ("added", kept["after"], "{is} new and kept"),
         ("restored", None, "that {was} rejected {is} kept now"),
+        (
+            "edited_upstream",
+            ~kept["before"] & kept["after"],
+            "that {was} left out {was} edited by {its} publisher, and {is} kept now",
+        ),
         ("rescored", None, "{has} another score or weight"),
         ("rejudged", None, "{is} rejected for another reason than before"),
     )
@@ -173,15 +180,25 @@ def _mix(diff: Diff, measured: tuple[Measured, Measured], name_of: Callable[[Sou
 
 
 def _samples(diff: Diff, seed: int, rows: int) -> Mapping[str, tuple[SampleRow, ...]]:
-    """Draw rows of each word; those that went are read from the earlier version, the others from the later."""
+    """Draw rows of each word; those that went are read from the earlier version, the others from the later.
+
+    What pii redacted in the other version is masked.
+    """
     drawn = {
         word: draw(own["id"], seed, rows)
         for word in WORDS
         if (own := diff.changes.filter(pl.col("word") == word)).height
     }
     gone = ("removed", "edited_upstream")
+    chosen = [[row for word, ids in drawn.items() if (word in gone) == past for row in ids] for past in (True, False)]
     sides = [
-        sample_rows(dataset, (row for word, ids in drawn.items() if (word in gone) == past for row in ids))
-        for dataset, past in ((diff.before, True), (diff.after, False))
+        sample_rows(dataset, ids, _masking(diff, ids, past=past))
+        for dataset, ids, past in zip((diff.before, diff.after), chosen, (True, False), strict=True)
     ]
     return {word: tuple(sides[word not in gone][row] for row in ids) for word, ids in drawn.items()}
+
+
+def _masking(diff: Diff, ids: Sequence[str], *, past: bool) -> Callable[[Mapping[str, Any]], Mapping[str, Any]]:
+    """Give what masks rows of the earlier version (`past`) or the later one where the other redacted them."""
+    others = redacted_rows(diff, ids, after=past)
+    return lambda row: masked_row(row, others[row["id"]]) if row["id"] in others else row

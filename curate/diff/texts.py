@@ -1,13 +1,14 @@
 """Texts: which texts of an edited row differ, and for as many rows as are shown, how, word by word."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from curate.change import changed_texts, word_diff
+from curate.change import FIELDS, texts_by_name, word_diff
 from curate.diff.changes import Diff
 from curate.diff.places import read_places, side
+from curate.diff.redaction import masked_pieces, redacted
 from schemas.stages import STAGES
 
 if TYPE_CHECKING:
@@ -15,15 +16,13 @@ if TYPE_CHECKING:
 
 EDITED = ("edited_upstream", "edited")
 
-BATCH_ROWS = 256
-"""Rows whose texts are held at a time: 16 MB where each is as long as ingest reads by default is never met."""
-
 
 def edited_rows(diff: Diff, limit: int) -> "tuple[tuple[EditedRow, ...], int]":
     """Give at most `limit` edited rows with their texts word by word, and how many edited rows there are.
 
     Where there are more, each word and stage has alike many, those with the smallest ids. By word, stage, source, id.
-    `diff` is one that is attributed.
+    What pii redacted in one version is masked in the other (`curate.diff.redaction`). `diff` is one that is attributed.
+    Memory: the texts of the rows that are given; each shard is read once.
     """
     from curate.diff.account import EditedRow, TextChange  # noqa: PLC0415 # account is made of this
 
@@ -37,24 +36,43 @@ def edited_rows(diff: Diff, limit: int) -> "tuple[tuple[EditedRow, ...], int]":
         .sort("word", order, "source", "id", descending=[True, False, False, False])
     )
     found: list[EditedRow] = []
-    for batch in chosen.iter_slices(BATCH_ROWS):
-        for row, old, new in _texts(diff, batch):
-            texts = tuple(TextChange(where, tuple(word_diff(*pair))) for where, *pair in differing(old, new))
-            found.append(
-                EditedRow(
-                    id=row["id"],
-                    place=row["place"],
-                    source=row["source"],
-                    word=row["word"],
-                    stage=row["stage"],
-                    by=tuple(row["by"]),
-                    cause=row["cause"],
-                    match=row["match"],
-                    confidence=row["confidence"],
-                    texts=texts,
-                )
+    places = _places(diff, chosen)
+    sides = [(d, side(places, after=after)) for d, after in ((diff.before, False), (diff.after, True))]
+    frames = [chosen, *(read_places(*one, ["messages", "context"]) for one in sides)]
+    hidden = [redacted(*one) for one in sides]
+    for row, old, new, before, after in zip(*(f.iter_rows(named=True) for f in frames), *hidden, strict=True):
+        texts: list[TextChange] = []
+        for where, *pair in texts_by_name(old, new):
+            pieces = word_diff(*pair)
+            own = pieces if where.endswith(".role") else masked_pieces(pieces, before=before, after=after)
+            texts.append(TextChange(where, tuple(own)))
+        found.append(
+            EditedRow(
+                id=row["id"],
+                place=row["place"],
+                source=row["source"],
+                word=row["word"],
+                stage=row["stage"],
+                by=tuple(row["by"]),
+                cause=row["cause"],
+                match=row["match"],
+                confidence=row["confidence"],
+                texts=tuple(texts),
             )
+        )
     return tuple(found), edited.height
+
+
+def redacted_rows(diff: Diff, ids: Sequence[str], *, after: bool) -> dict[str, dict[str, Any]]:
+    """Give the texts (messages, context) of those rows that pii redacted in a version, by the id of the change."""
+    matches = diff.changes.filter(pl.col("word") == "edited_upstream").select("id", "match")
+    own = pl.DataFrame({"id": ids}, schema={"id": pl.String}).unique(maintain_order=True)
+    places = _places(diff, own.join(matches, on="id", how="left", maintain_order="left"))
+    dataset = diff.after if after else diff.before
+    rows = side(places, after=after).with_columns(own["id"])
+    found = rows.filter(redacted(dataset, rows))
+    texts = read_places(dataset, found, ["messages", "context"])
+    return dict(zip(found["id"].to_list(), texts.iter_rows(named=True), strict=True))
 
 
 def changed_fields(diff: Diff) -> pl.DataFrame:
@@ -67,25 +85,10 @@ def changed_fields(diff: Diff) -> pl.DataFrame:
     old = _hashed(diff, side(places, after=False), after=False)
     new = _hashed(diff, side(places, after=True), after=True)
     fields = [
-        list(dict.fromkeys(where for where, *_ in differing(a, b))) or ["messages"]  # a name or a call of a tool
+        list(dict.fromkeys(where for where, *_ in texts_by_name(a, b)))
         for a, b in zip(old.iter_rows(named=True), new.iter_rows(named=True), strict=True)
     ]
     return edited.select("word", "id", fields=pl.Series(fields, dtype=pl.List(pl.String)))
-
-
-def differing(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """Give what differs as (where, before, after): "messages[1] assistant", "messages[0].role", "context".
-
-    Reads: messages, context.
-    """
-    for text in changed_texts(before, after):
-        if text.turn is None:
-            yield "context", text.before, text.after
-            continue
-        if text.roles[0] and text.roles[1] and text.roles[0] != text.roles[1]:
-            yield f"messages[{text.turn}].role", *text.roles
-        if text.before != text.after:
-            yield f"messages[{text.turn}] {text.roles[0] or text.roles[1]}", text.before, text.after
 
 
 def _places(diff: Diff, edited: pl.DataFrame) -> pl.DataFrame:
@@ -98,19 +101,14 @@ def _places(diff: Diff, edited: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _texts(diff: Diff, edited: pl.DataFrame) -> Iterator[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]]:
-    places = _places(diff, edited)
-    old = read_places(diff.before, side(places, after=False), ["messages", "context"])
-    new = read_places(diff.after, side(places, after=True), ["messages", "context"])
-    yield from zip(*(frame.iter_rows(named=True) for frame in (edited, old, new)), strict=True)
-
-
 def _hashed(diff: Diff, places: pl.DataFrame, *, after: bool) -> pl.DataFrame:
-    """Read rows with a number in place of each text that is not empty. Adds: messages (role, content), context."""
+    """Read rows with a number in place of each text that is not empty. Adds: messages, context."""
     turn = pl.element().struct
-    content = pl.when(turn.field("content") != "").then(turn.field("content").hash().cast(pl.String))
+    texts = [
+        pl.when(turn.field(field) != "").then(turn.field(field).hash().cast(pl.String)).alias(field) for field in FIELDS
+    ]
     hashed = [
-        pl.col("messages").list.eval(pl.struct(turn.field("role"), content.alias("content"))),
+        pl.col("messages").list.eval(pl.struct(turn.field("role"), *texts)),
         pl.when(pl.col("context") != "").then(pl.col("context").hash().cast(pl.String)).alias("context"),
     ]
     dataset = diff.after if after else diff.before

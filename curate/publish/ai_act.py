@@ -1,7 +1,8 @@
 """The facts that the EU's template for the public summary of training content asks for, as far as a dataset has them.
 
 Template: European Commission, 24 July 2025, for providers of general-purpose AI models (Regulation (EU) 2024/1689,
-Article 53(1)(d)). The numbers are those of its sections. A summary is about a model and all of its training; this is
+Article 53(1)(d)). Numbers and titles of its sections were compared with published summaries that follow it; the
+Commission's own text is what counts. A summary is about a model and all of its training; this is
 one dataset's part of it. What only the provider can say is marked, and never filled in.
 """
 
@@ -15,7 +16,7 @@ from curate.publish.prose import inline
 PROVIDER = "to be stated by the provider"
 NOT_MEASURED = "not measured"
 _SIZE = "1.3 Modalities, overall training data size and other characteristics"
-_RESERVED = "3.1 Respect of reservation of rights (text and data mining)"
+_RESERVED = "3.1 Respect of reservation of rights from text and data mining exception or limitation"
 
 TEXT_SIZES = ((10**9, "less than 1 billion tokens"), (10**13, "1 billion to 10 trillion tokens"))
 """The template's ranges for text, below these numbers of tokens."""
@@ -23,7 +24,7 @@ LARGEST = "more than 10 trillion tokens"
 
 KINDS = {
     "public": "2.1 Publicly available datasets",
-    "licensed": "2.2.1 Datasets licensed by the rightsholders or their representatives",
+    "licensed": "2.2.1 Datasets commercially licensed by rightsholders or their representatives",
     "private": "2.2.2 Private datasets obtained from other third parties",
     "crawled": "2.3 Data crawled and scraped from online sources",
     "user": "2.4 User data",
@@ -69,7 +70,7 @@ def _general(facts: Facts) -> list[Entry]:
     exact = f"about {facts.tokens:,}, estimated from characters"
     return [
         _stated("1.1 Provider identification", "Provider name and contact details", contact or None),
-        _stated("1.1 Provider identification", "Authorised representative", None),
+        _stated("1.1 Provider identification", "Authorised representative name and contact details", None),
         _stated(
             "1.2 Model identification", "Versioned model names, dependencies, date of placement on the market", None
         ),
@@ -102,15 +103,19 @@ def _general(facts: Facts) -> list[Entry]:
         ),
         _stated(
             _SIZE,
-            "Other characteristics (demographic, regional)",
+            "Other relevant characteristics",
             "; ".join(about.biases) or None,
         ),
     ]
 
 
 def kind_of(source: SourceFacts) -> str | None:
-    """Give the kind of a source: as stated; synthetic where a model is named that wrote it; else nobody knows."""
-    return source.about.kind or ("synthetic" if source.portrait.generated_by else None)
+    """Give the kind of a source as stated, else None.
+
+    A model that wrote it does not tell: section 2.5 is for what the provider made or had made, and what others made
+    with a model and published is a public dataset.
+    """
+    return source.about.kind
 
 
 def _sources(facts: Facts) -> list[Entry]:
@@ -166,10 +171,10 @@ def _processing(facts: Facts) -> list[Entry]:
             illegal or f"{NOT_MEASURED}; {PROVIDER}",
             "provider" if illegal else "dataset",
         ),
-        *(_known("3.3 Other information", "Processing", step) for step in steps_in_words(facts.steps)),
-        _known("3.3 Other information", "Personal data and secrets", personal),
-        _known("3.3 Other information", "Overlap with evaluation sets", evals),
-        _known("3.3 Other information", "Rows reviewed by people", reviewed),
+        *(_known("3.3 Other information (optional)", "Processing", step) for step in steps_in_words(facts.steps)),
+        _known("3.3 Other information (optional)", "Personal data and secrets", personal),
+        _known("3.3 Other information (optional)", "Overlap with evaluation sets", evals),
+        _known("3.3 Other information (optional)", "Rows reviewed by people", reviewed),
     ]
 
 
@@ -194,7 +199,8 @@ def summary_markdown(facts: Facts) -> str:
         f"# Training content: {inline(facts.title)}",
         "One dataset's part of the public summary that Article 53(1)(d) of Regulation (EU) 2024/1689 asks of providers "
         "of general-purpose AI models, in the order of the Commission's template of 24 July 2025. It is made from "
-        f"version {facts.version} of {inline(m.name)}. What only the provider of the model can say is marked so.",
+        f"version {facts.version} of {inline(m.name)}; the template's own text is what counts. What only the "
+        "provider of the model can say is marked so.",
     ]
     tables: dict[str, list[Entry]] = {}
     for entry in summary(facts):

@@ -6,6 +6,7 @@ What people wrote (`--about`) is written as text: none of it can become a headin
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
 import pyarrow as pa
 import yaml
@@ -87,7 +88,10 @@ def _licence(facts: Facts) -> dict[str, str]:
     if known:
         return {"license": known}
     name = re.sub(r"[^a-z0-9.]+", "-", expression.lower()).strip("-")
-    return {"license": "other", "license_name": name, "license_link": "README.md"}
+    single = licence_url(expression) if licence_names(expression) == (expression,) else None
+    page = f"{facts.page}/blob/{quote(facts.revision, safe='')}/README.md" if facts.page else None
+    link = single or page  # the hub takes LICENSE, LICENSE.md or an address here, and no other file
+    return {"license": "other", "license_name": name, **({"license_link": link} if link else {})}
 
 
 def _hub_dataset(uri: str) -> str | None:
@@ -258,7 +262,10 @@ def _contamination(facts: Facts) -> str:
         return "## Evaluation sets\n\nThe rows were not searched for items of evaluation sets."
     out = sum(n.rows for n in step.rejected) if step else 0
     names = ", ".join(inline(name) for name in facts.evals)
-    return f"## Evaluation sets\n\nThe rows were searched for items of {names}; {_rows(out)} left out."
+    stage = facts.manifest.stage("decontaminate")
+    kept = stage is not None and stage.config.get("action", "reject") != "reject"
+    done = "those that hold one were reported, and kept" if kept else f"{_rows(out)} left out"
+    return f"## Evaluation sets\n\nThe rows were searched for items of {names}; {done}."
 
 
 def _reviews(facts: Facts) -> str:

@@ -27,7 +27,7 @@ another language are no reason to look for the dataset under that language."""
 
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 """The hub's names for numbers of rows below these."""
-LARGER_SIZES = ((10**7, "1M<n<10M"), (10**8, "10M<n<100M"), (10**9, "100M<n<1B"))
+LARGER_SIZES = ((10**7, "1M<n<10M"), (10**8, "10M<n<100M"), (10**9, "100M<n<1B"), (10**10, "1B<n<10B"))
 
 EXPECTED = ("title", "description", "creators", "url", "contact", "citation", "intended_use", "limitations", "biases")
 """What readers of a card look for and only a person can say."""
@@ -151,15 +151,13 @@ class Facts:
     @property
     def size_category(self) -> str:
         """The hub's name for the number of rows."""
-        return next((name for most, name in (*SIZES, *LARGER_SIZES) if self.rows < most), "n>1B")
+        return next((name for most, name in (*SIZES, *LARGER_SIZES) if self.rows < most), "10B<n<100B")
 
     @property
     def missing(self) -> tuple[str, ...]:
         """What readers look for and nobody has stated."""
         stated = {name for name in EXPECTED if getattr(self.about, name)} | ({"url"} if self.url else set())
-        kinds = [
-            f"sources.{s.portrait.name}.kind" for s in self.sources if not s.about.kind and not s.portrait.generated_by
-        ]
+        kinds = [f"sources.{s.portrait.name}.kind" for s in self.sources if not s.about.kind]
         unlicensed = [f"licence of {s.portrait.name}" for s in self.sources if not s.portrait.licence.expression]
         return (*(name for name in EXPECTED if name not in stated), *kinds, *unlicensed)
 
@@ -285,12 +283,14 @@ def _source(m: Manifest, portrait: SourcePortrait, about: About, rows: int) -> S
 
 def _public(uri: str) -> str:
     """Name a file without telling where it lay on somebody's disk, or with which password it was fetched."""
-    parts = urlsplit(uri)
+    place = uri.partition("?")[0] if "://" in uri else uri  # what follows may be a signature
+    try:
+        parts = urlsplit(place)
+    except ValueError:  # brackets that hold no address
+        parts = urlsplit("")
     if parts.scheme not in ("hf", "http", "https"):
-        return uri.replace("\\", "/").rstrip("/").rpartition("/")[2]
-    return parts._replace(
-        netloc=parts.netloc.rpartition("@")[2] if parts.scheme != "hf" else parts.netloc, query=""
-    ).geturl()
+        return place.replace("\\", "/").rstrip("/").rpartition("/")[2]
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment="").geturl()
 
 
 def _personal(rows: pl.DataFrame, *, redacted: bool) -> dict[str, int]:

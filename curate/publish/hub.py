@@ -67,8 +67,12 @@ def dataset_repo(name: str) -> str:
 
 
 def page_of(repo: str) -> str:
-    """Give the web page of a dataset repository."""
-    return f"{HfApi(endpoint=os.environ.get('HF_ENDPOINT') or None).endpoint}/datasets/{repo}"
+    """Give the web page of a dataset repository, without a user and password that HF_ENDPOINT may hold."""
+    return f"{_shown(HfApi(endpoint=os.environ.get('HF_ENDPOINT') or None).endpoint)}/datasets/{repo}"
+
+
+def _shown(endpoint: str) -> str:
+    return re.sub(r"^([a-z]+://)[^/]*@", r"\1", endpoint, flags=re.IGNORECASE)
 
 
 def check_licences(facts: Facts, *, private: bool, unlicensed: bool) -> None:
@@ -161,7 +165,7 @@ def _told(repo: str, endpoint: str) -> Generator[None]:
     except HfHubHTTPError as error:
         raise _refused(where, error) from error
     except _HTTPError as error:
-        found = f"{endpoint} cannot be reached ({str(error) or type(error).__name__})"
+        found = f"{_shown(endpoint)} cannot be reached ({str(error) or type(error).__name__})"
         raise StoreError(where, found, "a connection", f"check the network and HF_ENDPOINT; {again}") from error
     except (OSError, ValueError, RuntimeError) as error:
         cause = error.__cause__ if isinstance(error, RuntimeError) else None  # a file's upload failed in a thread

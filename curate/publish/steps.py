@@ -39,6 +39,12 @@ class Step:
         return asdict(self)
 
 
+def placeless(name: str) -> str:
+    """Name a file, a folder or a version without the place on somebody's disk; a name of the hub stays as it is."""
+    path = name.replace("\\", "/").rstrip("/")
+    return path.rpartition("/")[2] if re.match(r"/|\.|~|[A-Za-z]:/", path) else name
+
+
 def _normalize(config: Mapping[str, Any]) -> str:  # noqa: ARG001 # one signature for all
     return "Texts were brought to one way of writing: Unicode form, line ends, blanks, names of roles, prompt formats."
 
@@ -64,7 +70,7 @@ def _signals(config: Mapping[str, Any]) -> str:  # noqa: ARG001 # one signature 
 
 
 def _dedup(config: Mapping[str, Any]) -> str:
-    against = f", and what is in {config['against']} was left out" if config.get("against") else ""
+    against = f", and what is in {placeless(config['against'])} was left out" if config.get("against") else ""
     return (
         f"Of rows whose word {config.get('ngram')}-grams are alike (Jaccard similarity of {config.get('threshold')} or "
         f"more), one was kept{against}."
@@ -74,7 +80,7 @@ def _dedup(config: Mapping[str, Any]) -> str:
 def evaluation_sets(config: Mapping[str, Any]) -> dict[str, str | None]:
     """Give the evaluation sets of a configuration with their SHA-256, which stands behind the name where they ran."""
     found = (re.fullmatch(r"(.*?)(?::([0-9a-f]{64}))?", str(name), re.DOTALL) for name in config.get("eval", ()))
-    return {match[1]: match[2] for match in found if match}
+    return {placeless(match[1]): match[2] for match in found if match}
 
 
 def _decontaminate(config: Mapping[str, Any]) -> str:
@@ -84,7 +90,7 @@ def _decontaminate(config: Mapping[str, Any]) -> str:
 
 
 def _score(config: Mapping[str, Any]) -> str:
-    models = [f"{name} by {config[name]}" for name in ("difficulty", "judge", "embed") if config.get(name)]
+    models = [f"{name} by {placeless(config[name])}" for name in ("difficulty", "judge", "embed") if config.get(name)]
     return "Rows were scored" + (f": {', '.join(models)}." if models else " by their heuristic quality.")
 
 

@@ -140,7 +140,9 @@ def _size(account: Account) -> str:
 def _change(old: int, new: int) -> str:
     if old == new:
         return "none"
-    return f"{new - old:+,}" + (f" ({100 * (new - old) / old:+.2g}%)" if old else "")
+    percent = 100 * (new - old) / old if old else 0.0
+    part = f"{percent:+,.0f}%" if abs(percent) >= 10 else f"{percent:+.2g}%"  # noqa: PLR2004 # two digits
+    return f"{new - old:+,}" + (f" ({part})" if old else "")
 
 
 def _signed(n: int) -> str:

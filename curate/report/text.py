@@ -14,16 +14,24 @@ HIDDEN_RANGES = (
     (0x0B, 0x1F),
     (0x7F, 0x9F),
     (0xAD, 0xAD),  # soft hyphen
+    (0x34F, 0x34F),  # combining grapheme joiner
     (0x61C, 0x61C),  # Arabic letter mark
+    (0x115F, 0x1160),  # Hangul fillers: letters that no one sees
+    (0x17B4, 0x17B5),
     (0x180E, 0x180E),
     (0x200B, 0x200B),  # zero-width space; the joiners after it shape Persian, Indic scripts and emoji, and stay
     (0x200E, 0x200F),  # left-to-right and right-to-left marks
     (0x2028, 0x202E),  # line separators, embeddings and overrides
     (0x2060, 0x206F),  # word joiner, isolates
+    (0x3164, 0x3164),
     (0xD800, 0xDFFF),  # halves of a surrogate pair, which UTF-8 cannot hold
+    (0xFDD0, 0xFDEF),  # no characters, nor are those that end each plane: the last two here, which XML refuses
     (0xFEFF, 0xFEFF),
+    (0xFFA0, 0xFFA0),
     (0xFFF9, 0xFFFB),
-    (0xE0000, 0xE007F),  # tags: letters that no one sees
+    (0xFFFE, 0xFFFF),
+    (0x1D173, 0x1D17A),  # musical format controls
+    (0xE0000, 0xE0FFF),  # tags and more variation selectors, which can carry a text that no one sees
 )
 """Code points that are shown as marks. Line feed and tab are text."""
 

@@ -166,7 +166,8 @@ def _texts(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[tupl
             what = f"{new_role}, put in"
         else:
             what = role if role == new_role else f"{role} -> {new_role}"
-        yield f"turn {text.turn + 1}, {what}", text.before, text.after
+        part = "" if text.field == "content" else f", {text.field.replace('_', ' ')}"
+        yield f"turn {text.turn + 1}, {what}{part}", text.before, text.after
 
 
 def _alike(dataset: Dataset, found: pl.DataFrame) -> dict[str, list[Alike]]:

@@ -102,7 +102,7 @@ def test_diff_says_what_changed_in_words_and_json(sft: Sft) -> None:
     text = sft("diff", "mix@1", "mix").out
     assert "restored" in text
     assert "rule:empty_response" in text
-    assert "no row differs" in sft("diff", "mix", "mix").out
+    assert "Nothing differs" in sft("diff", "mix", "mix").out
 
 
 def test_why_tells_a_rows_life_by_place_id_and_prefix(sft: Sft) -> None:

@@ -41,7 +41,7 @@ def test_every_command_of_the_readme_runs_in_its_order(sft: Sft, tmp_path: Path)
     shown = sft("show", "mix@golden", "--json").json
     assert set(shown["by_source"]) == {"alpaca", "dolly", "logs"}
     assert (tmp_path / "runs/first/final").is_dir()
-    assert list((tmp_path / "out").glob("train*"))
+    assert list((tmp_path / "out/data").glob("train*"))
 
 
 def test_the_output_that_the_readme_shows_is_that_of_the_demo(sft: Sft) -> None:

@@ -116,6 +116,11 @@ def test_only_the_wanted_splits_are_written(split: Dataset, tmp_path: Path) -> N
     assert done.rows == 2
 
 
+@pytest.mark.parametrize("format", ["jsonl", "parquet", "sharegpt"])
+def test_a_split_that_is_named_twice_is_written_once(split: Dataset, tmp_path: Path, format: ExportFormat) -> None:
+    assert export(split, format, tmp_path / "out", splits=("train", "train")).rows == 2
+
+
 @pytest.mark.parametrize("format", ["jsonl", "parquet"])
 def test_rejected_rows_are_in_a_file_of_their_own(dataset: Dataset, tmp_path: Path, format: ExportFormat) -> None:
     done = export(dataset, format, tmp_path / "out", include_rejected=True)
@@ -131,6 +136,26 @@ def test_a_folder_in_use_is_left_as_it_is(dataset: Dataset, tmp_path: Path) -> N
         export(dataset, "jsonl", tmp_path / "out")
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["mine"]
     assert not list(tmp_path.glob(".out*"))
+
+
+def test_a_link_to_an_empty_folder_stays_a_link(dataset: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "disk")
+    done = export(dataset, "jsonl", tmp_path / "out")
+    assert (tmp_path / "out").is_symlink()
+    assert [p.name for p in (tmp_path / "disk").iterdir()] == names(done)
+
+
+def test_the_folder_that_one_is_in_is_refused(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be exchanged for another of its name, and whoever is in it would see none of the files."""
+    (tmp_path / "out").mkdir()
+    monkeypatch.chdir(tmp_path / "out")
+    for name in (".", "../out"):
+        with pytest.raises(ConfigError, match="the folder that you are in"):
+            export(dataset, "jsonl", Path(name))
+    assert not list(tmp_path.rglob("*partial"))
 
 
 @pytest.mark.parametrize(

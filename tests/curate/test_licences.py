@@ -86,6 +86,21 @@ def test_small_letters_are_no_mistake() -> None:
         ("MIT, Apache-2.0", "unknown", None),
         ("(MIT OR", "unknown", None),
         ("AND", "unknown", None),
+        ("()", "unknown", None),
+        ("llama3", "unknown", None),
+        ("Gemma Terms of Use", "unknown", None),
+        ("research-rail", "unknown", None),
+        ("modified openrail for academics", "unknown", None),
+        ("OpenRAIL-M research only", "non-commercial", False),
+        ("RAIL non-commercial", "non-commercial", False),
+        ("attribution", "unknown", None),
+        ("MIT（非商用）", "unknown", None),
+        ("CC BY 4.0, не для коммерции", "unknown", None),
+        ("MIT?", "unknown", None),
+        ("MIT (non-commercial)", "non-commercial", False),
+        ("CC-BY-4.0 or CC-BY-NC-4.0 depending on the file", "non-commercial", False),
+        ("MIT or as the files say", "unknown", None),
+        ("MIT for the code and CC-BY-4.0 or so for the rest", "unknown", None),
         ("<script>", "unknown", None),
     ],
 )
@@ -113,6 +128,36 @@ def test_of_and_both_hold_and_of_or_one_may_be_chosen(
 ) -> None:
     found = read_licence(stated)
     assert (found.expression, found.kind, found.commercial) == (expression, kind, commercial)
+
+
+@pytest.mark.parametrize(
+    ("stated", "commercial"),
+    [
+        ("GPL-3.0-or-later AND CC-BY-NC-4.0", False),
+        ("CC-BY-NC-4.0 AND GPL-2.0-or-later", False),
+        ("GPL-2.0-or-later OR CC-BY-NC-4.0", True),
+        ("Apache 2.0 with Commons Clause", None),
+        ("MIT WITH Commons-Clause", None),
+        ("MIT WITH non-commercial", False),
+        ("CC-BY-NC-4.0 WITH mine", False),
+        ("Aladdin", False),
+        ("PPL", False),
+        ("(MIT OR " * 200 + "CC-BY-NC-4.0" + ")" * 200, True),
+        ("(" * 3_000 + "MIT" + ")" * 3_000, None),
+        (" OR ".join(["MIT"] * 20_000), None),
+        ("M" * 10_000, None),
+    ],
+)
+def test_commercial_use_is_allowed_only_where_it_is_clear(stated: str, commercial: bool | None) -> None:
+    """The `or` of an identifier is no choice; what is added WITH no exception may take a permission away."""
+    found = read_licence(stated)
+    assert found.commercial is commercial
+    assert len(found.note or "") < 200
+    assert found.expression is None or SPDX.parse(found.expression) is not None
+
+
+def test_a_licence_of_several_versions_is_taken_for_none_of_them() -> None:
+    assert (read_licence("agpl").expression, read_licence("agpl").kind) == ("LicenseRef-agpl", "share-alike")
 
 
 def test_what_is_not_stated_cannot_be_told() -> None:

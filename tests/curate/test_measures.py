@@ -48,6 +48,16 @@ def test_only_kept_rows_are_measured_and_edits_count(tmp_path: Path) -> None:
     assert not found.known("quality")
 
 
+def test_of_several_edits_of_a_row_the_last_stage_has_the_last_word(tmp_path: Path) -> None:
+    mail = "Write to the.keeper.of.all.the.lamps.along.the.quay@harbourmail.net soon."
+    dataset = dataset_of(tmp_path, {"s": [question("Whom do I write to?", mail, context="No input", key="a")]})
+    dataset = staged(staged(dataset, "rules"), "pii", action="redact")
+    assert set(dataset.shards[0].overlays) == {"rules", "pii"}
+    seen = dataset.scan(["messages", "context"]).collect()
+    assert "@" not in seen["messages"][0][1]["content"]
+    assert measure(dataset).rows["tokens"].to_list() == Counter().count(seen).to_list()
+
+
 def test_a_text_that_two_versions_share_is_counted_once(tmp_path: Path) -> None:
     before = dataset_of(tmp_path, {"s": [question("Is it lit?", "It is.", key="a")]})
     after = staged(before, "signals")

@@ -1,23 +1,25 @@
 """A store in object storage: the same versions as in a folder, whoever writes or is killed meanwhile."""
 
 import threading
+import time
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from curate import upload
+from curate import garbage, upload
 from curate.store import Store
-from curate.verify import verify
+from curate.verify import verify, verify_store
 from curate.version import Draft, commit_version
 from schemas.bucket import Bucket
 from schemas.dataset import Dataset, open_dataset
 from schemas.errors import ConflictError, StoreError
 from schemas.manifest import Source
 from schemas.reference import read_runs, read_tags, versions_of
-from schemas.remote import mirror, object_key, remote_of
+from schemas.remote import Remote, mirror, object_key, remote_of
 from tests.rows import dataset_of, put_source, question
 from tests.s3 import S3, Blob, alone, serve
 
@@ -53,11 +55,15 @@ def versions(s3: S3) -> list[str]:
     return [key.rpartition("/")[2] for key in s3.keys("team/p/datasets/d/versions/")]
 
 
-def see_anew(root: Path) -> None:
-    """A list of versions is good for a second; here the second is over."""
+def found(root: Path) -> Remote:
     remote = remote_of(root)
     assert remote is not None
-    remote.forget()
+    return remote
+
+
+def see_anew(root: Path) -> None:
+    """A list of versions is good for a second; here the second is over."""
+    found(root).forget()
 
 
 def test_another_machine_sees_the_same_version(s3: S3, machine: Machine, tmp_path: Path) -> None:
@@ -312,6 +318,99 @@ def test_a_gc_that_was_killed_holds_nobody_up_for_long(
     s3.blobs[f"team/p/{object_key('ab' * 32)}"] = Blob(b"stray", 0.0)
     store = Store(root)
     assert store.remove(store.garbage()).keys == (object_key("ab" * 32),)
+
+
+def test_many_who_wait_for_the_same_dead_gc_all_go_on(
+    s3: S3, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of them clears it away; to have come second there is no failure of one's own work."""
+    monkeypatch.setattr(upload, "LEASE_S", 0.2)
+    roots = [machine(f"m{n}") for n in range(6)]
+    for root in roots:
+        upload._check_conditions(found(root))  # pyright: ignore[reportPrivateUsage] # so that all wait at once
+    s3.blobs["team/p/gc.json"] = Blob(b'{"gc": "dead", "state": "at work", "sign": "1"}')
+    s3.faults.slow_s = 0.02
+    start = threading.Barrier(len(roots))
+
+    def register(root: Path) -> None:
+        start.wait()
+        Store(root).register_run(root.parent.parent.name, {"dataset": "d"})
+
+    with ThreadPoolExecutor(len(roots)) as pool:
+        list(pool.map(register, roots))
+    assert len(s3.keys("team/p/runs/")) == len(roots)
+
+
+def test_a_gc_whose_clock_is_ahead_leaves_what_is_young(
+    s3: S3, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(machine("one"))
+    young, old = (f"team/p/{object_key(name * 32)}" for name in ("ab", "cd"))
+    s3.blobs[young], s3.blobs[old] = Blob(b"young"), Blob(b"old", 0.0)
+    ahead = SimpleNamespace(**{**vars(time), "time": lambda: time.time() + 3 * DAY})
+    monkeypatch.setattr(garbage, "time", ahead)  # the bucket keeps its own
+    monkeypatch.setattr(upload, "time", ahead)
+    store.remove(store.garbage())
+    assert young in s3.blobs
+    assert old not in s3.blobs
+
+
+@pytest.mark.parametrize(
+    ("key", "body"),
+    [
+        ("runs/r.json", b"[" * 100_000),
+        ("runs/r.json", b"[]"),
+        ("runs/r.json", b'{"run_id": "r", "objects": []}'),
+        ("runs/r.json", b'{"run_id": "r", "objects": {"a": "../../../../etc/passwd"}}'),
+        ("runs/r.json", b'{"run_id": "r", "records": 5}'),
+        ("datasets/d/tags.json", b"[" * 100_000),
+        ("datasets/d/tags.json", b'{"gold": "one"}'),
+        ("datasets/d/tags.json", b'{"../x": 1}'),
+    ],
+)
+def test_a_file_that_somebody_else_changed_is_neither_followed_nor_written_over(
+    s3: S3, machine: Machine, key: str, body: bytes
+) -> None:
+    store = Store(machine("one"))
+    dataset_of(store.root, ROWS)
+    s3.blobs[f"team/p/{key}"] = Blob(body)
+    with pytest.raises(StoreError, match=f"{key} in s3://b/team/p"):
+        store.tag("d", "new", 1) if "tags" in key else store.add_to_run("r", {}, {})
+    assert s3.blobs[f"team/p/{key}"].body == body
+
+
+def test_a_run_that_changes_within_a_second_is_seen(s3: S3, machine: Machine) -> None:
+    """Storages tell whole seconds, and the new one may have the size of the old one."""
+    root = machine("one")
+    for state in ("a", "b"):
+        s3.blobs["team/p/runs/r.json"] = Blob(b'{"run_id": "r", "state": "%s"}' % state.encode(), 1000.0)
+        assert [run["state"] for run in read_runs(root)] == [state]
+
+
+def test_what_was_removed_in_the_bucket_is_gone_here(s3: S3, machine: Machine) -> None:
+    root = machine("one")
+    dataset_of(root, ROWS)
+    dataset_of(root, {"t": [question("e", "f")]})
+    s3.blobs["team/p/runs/r.json"] = Blob(b"broken")
+    with pytest.raises(StoreError):
+        read_runs(root)
+    del s3.blobs["team/p/runs/r.json"]
+    del s3.blobs["team/p/datasets/d/versions/000002.json"]
+    see_anew(root)
+    assert read_runs(root) == []
+    assert [found.problems for found in verify_store(root)] == [(), (), ()]
+
+
+def test_gc_takes_only_what_is_named_as_an_object(s3: S3, machine: Machine) -> None:
+    store = Store(machine("one"))
+    dataset_of(store.root, ROWS)
+    note = "team/p/objects/RE/README.arrow"
+    s3.blobs[note] = Blob(b"somebody's", 0.0)
+    assert store.garbage().keys == ()
+    s3.blobs["team/p/datasets/a..b/versions/000001.json"] = Blob(b"somebody's")
+    s3.blobs["team/p/datasets/x.json/versions/000001.json"] = Blob(b"somebody's")
+    store.remove(store.garbage())
+    assert note in s3.blobs
 
 
 def test_a_gc_that_was_too_slow_deletes_nothing_more(s3: S3, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:

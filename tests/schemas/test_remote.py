@@ -131,12 +131,43 @@ def test_no_server_no_bucket_no_answer(s3: S3, monkeypatch: pytest.MonkeyPatch) 
         "az://b/p#secret",
         "s3://b:99/p",
         "S3//b",
+        "s3://[b/p",
     ],
 )
 def test_a_url_that_is_no_place_for_a_store_is_refused(url: str) -> None:
     with pytest.raises(ConfigError) as caught:
         check_url(url)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["http://user:secret@127.0.0.1:1", "user:secret@host", "http://[secret", "secret", "http://h/\nsecret"]
+)
+@pytest.mark.usefixtures("s3")
+def test_a_server_that_is_no_plain_address_is_refused_and_not_shown(
+    monkeypatch: pytest.MonkeyPatch, endpoint: str
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    with pytest.raises(ConfigError, match=r"^AWS_ENDPOINT_URL: not the plain address") as told:
+        mirror("s3://b/p")
+    assert "secret" not in str(told.value)
+
+
+@pytest.mark.parametrize("name", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"])
+@pytest.mark.usefixtures("s3")
+def test_a_key_with_a_line_end_is_refused_and_not_shown(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "hidden\r")
+    with pytest.raises(ConfigError, match=f"^{name}: a key with") as told:
+        mirror("s3://b/p")
+    assert "hidden" not in str(told.value)
+
+
+@pytest.mark.parametrize("key", ["objects//x", "objects/../x", "objects/\x1bx"])
+def test_a_key_that_no_path_can_have_is_told(s3: S3, bucket: Bucket, key: str) -> None:
+    s3.blobs[f"team/p/{key}"] = Blob(b"")
+    with pytest.raises(StoreError, match="Remove that object") as told:
+        bucket.below("objects")
+    assert str(told.value).isprintable()
 
 
 def test_a_url_has_one_way_of_writing() -> None:

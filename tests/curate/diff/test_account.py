@@ -9,8 +9,9 @@ import pytest
 from curate.diff.account import Account, SettingChange
 from curate.diff.fates import ABSENT, KEPT
 from curate.review.stage import review_stage
+from curate.stages import stage
 from schemas.dataset import Dataset
-from tests.curate.diff.versions import account_between, judged, lamp, sourced, two_versions
+from tests.curate.diff.versions import account_between, committed, judged, lamp, sourced, two_versions
 from tests.rows import dataset_of, question, staged
 
 
@@ -164,6 +165,34 @@ def test_an_ingest_of_the_same_rows_is_compared_by_id(tmp_path: Path) -> None:
     columns = {c.column: dict(c.by_source) for c in found.columns}
     assert columns["context"] == {"s": 1}
     assert found.verdict.sentences[0].startswith("one and two are two datasets")
+
+
+def test_a_row_with_several_texts_that_differ_is_one_row(tmp_path: Path) -> None:
+    rows = [question(f"Which  lamp {i}?\r\n", f"Lamp {i}.\r\n", key=f"k{i}") for i in range(3)]
+    plain = dataset_of(tmp_path, {"s": rows})
+    found = account_between(plain, staged(plain, "normalize"))
+    assert all(len(fields) == 2 for fields in found.diff.changes["fields"])
+    assert [(c.column, c.rows) for c in found.columns] == [("messages", 3)]
+
+
+def test_a_source_that_is_not_judged_yet_hides_nothing_of_the_others(tmp_path: Path) -> None:
+    """No text object is shared, and the later version has a source that came after the stage ran."""
+    rows = [question(f"Which of the {i} lamps is lit?", f"Lamp {i} is lit until {i}.", key=f"k{i}") for i in range(20)]
+    before = staged(dataset_of(tmp_path, {"s": rows}), "signals")
+    again = judged(sourced(before, "s", rows[:-1]), stage("signals"), good_response_words=20)
+    after = committed(sourced(again, "t", rows), before)
+    columns = {(c.stage, c.column): dict(c.by_source) for c in account_between(before, after).columns}
+    assert columns["signals", "quality"] == {"s": 19}
+
+
+def test_a_row_that_its_publisher_repaired_is_told(tmp_path: Path) -> None:
+    """It was left out, has a new id, and is kept now: the trainer sees a row more."""
+    text = "Which of the lamps along the quay is lit at night when the last boat of the day has come in?"
+    before = staged(dataset_of(tmp_path, {"s": [question(text, "", key="a"), lamp(1)]}), "rules")
+    again = sourced(before, "s", [question(text, "The third.", key="b"), lamp(1)])
+    found = account_between(before, committed(judged(again, stage("rules")), before))
+    assert found.verdict.counts["edited_upstream"] == 1
+    assert found.verdict.sentences == ("1 row that was left out was edited by its publisher, and is kept now.",)
 
 
 def test_a_version_does_not_differ_from_itself(versions: tuple[Dataset, Dataset]) -> None:

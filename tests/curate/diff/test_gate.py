@@ -1,5 +1,6 @@
 """Gates: every word counts what the documentation says, a slip is pointed at, and what breaks a gate is named."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,9 @@ def test_blanks_and_case_of_and_or_do_not_matter() -> None:
         ("share(a) > 2", "at character 12, '2': share is a percentage; expected 2%"),
         ("tokens < -5", "at character 10, '-5': tokens is never below 0"),
         ("bump > 2", "at character 8, '2': no part of a version number"),
+        ("removed > 2,5%", "at character 11, '2': no number; expected a limit such as 100, 1,000 or 2.5%"),
+        ("removed > 1,00", "at character 11, '1': no number"),
+        ("removed > 1000,5", "at character 11, '1000': no number"),
         ("", "at its end"),
         ("(" * 30, "brackets in more than 20 brackets"),
         ("rows > 1 or " * 200, "at most 1,000"),
@@ -147,6 +151,23 @@ def test_a_percentage_of_nothing_is_infinite_and_still_json(account: Account) ->
     assert not parse_gate("removed(trams) > 0%").judge(account).broken
 
 
+def test_thousands_may_be_divided_and_names_may_be_numbers() -> None:
+    for limit in ("1,234,567.5%", "1_234_567.5%", "1234567.5 %"):
+        rule = parse_gate(f"removed > {limit}").rule
+        assert isinstance(rule, Comparison)
+        assert (rule.limit, rule.percent) == (1_234_567.5, True)
+    rule = parse_gate("removed(2,3) > 1").rule
+    assert isinstance(rule, Comparison)
+    assert [a.name for a in rule.arguments] == ["2", "3"]
+
+
+def test_what_was_not_measured_is_said_not_to_be(account: Account) -> None:
+    assert parse_gate("drift(trams) > 0").judge(account).tests[0].value == "0 (not measured in both versions)"
+    plain = replace(account, after=replace(account.after, stages=()))
+    assert parse_gate("leaks > 0").judge(plain).tests[0].value.startswith("0 (not looked for")
+    assert parse_gate("leaks > 0").judge(account).tests[0].value == "0"
+
+
 def test_named_limits_are_read_from_a_file(tmp_path: Path, account: Account) -> None:
     file = tmp_path / "gates.toml"
     file.write_text('[gates]\n"few ferries go" = "removed(ferries) > 2%"\nwhole = "leaks > 0"\n')
@@ -159,6 +180,7 @@ def test_named_limits_are_read_from_a_file(tmp_path: Path, account: Account) -> 
     [
         (None, "No such file"),
         ("= 3", "not TOML"),
+        ("x = " + "[" * 5_000, "not TOML"),
         ("[other]\n", "no table [gates]"),
         ("[gates]\n", "no table [gates]"),
         ("[gates]\nfew = 3\n", "'few': 3 is not a text"),

@@ -31,7 +31,10 @@ ABOUT = About.model_validate(
         "intended_use": ["Small tests."],
         "limitations": ["Fens alone."],
         "biases": ["All of it is wet."],
-        "sources": {"fens": {"kind": "public", "url": "https://fen.example/fens", "collected": "2025-11"}},
+        "sources": {
+            "fens": {"kind": "public", "url": "https://fen.example/fens", "collected": "2025-11"},
+            "bogs": {"kind": "synthetic"},
+        },
     }
 )
 

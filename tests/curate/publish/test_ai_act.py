@@ -26,7 +26,7 @@ def test_the_sections_of_the_template_are_all_there_in_order(published: Publishe
 
 
 def test_a_source_stands_in_the_section_of_its_kind(published: Published) -> None:
-    """fens: public, as stated; bogs: synthetic, as a model is named."""
+    """fens: public; bogs: synthetic; both as stated."""
     found = answers(published)
     assert "licence CC-BY-SA-4.0; terms: be kind" in found["2.1", "fens"]
     assert "collected 2025-11" in found["2.1", "fens"]
@@ -39,6 +39,15 @@ def test_a_source_of_an_unknown_kind_is_left_to_the_provider(tmp_path: Path) -> 
     done = publish(version(tmp_path / "s", sources, fens=2), tmp_path / "out")
     assert [e.by for e in summary(done.facts) if e.section == UNTOLD] == ["provider"]
     assert answers(done)["2.1", "Sources"] == "none among the sources whose kind is known"
+
+
+def test_a_model_that_wrote_a_source_does_not_tell_its_kind(tmp_path: Path) -> None:
+    """What others made with a model and published is a public dataset; the template's 2.5 is for one's own."""
+    done = publish(version(tmp_path / "s", SOURCES, fens=2), tmp_path / "out")
+    left = {e.field: e.answer for e in summary(done.facts) if e.section == UNTOLD}
+    assert "written by the model bog-2" in left["bogs"]
+    assert answers(done)["2.5", "Sources"] == "none among the sources whose kind is known"
+    assert "sources.bogs.kind" in done.facts.missing
 
 
 def test_what_only_a_person_knows_is_marked(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The card: what the hub reads is there, what is counted is true, and what people wrote stays text."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,31 @@ def test_the_front_matter_has_what_the_hub_reads(published: Published) -> None:
 def test_one_licence_has_the_hubs_name(tmp_path: Path, stated: str | None, hub: str) -> None:
     sources = {"fens": Source(name="fens", format="test", license=stated)}
     assert front(publish(version(tmp_path / "s", sources, fens=2), tmp_path / "out"))["license"] == hub
+
+
+def test_a_licence_that_the_hub_does_not_know_has_a_link_that_it_takes(wet: Dataset, tmp_path: Path) -> None:
+    """LICENSE, LICENSE.md or an address: the text of a single licence, else the page of the card, else none."""
+    sources = {"fens": Source(name="fens", format="test", license="Beerware")}
+    single = publish(version(tmp_path / "s", sources, fens=2), tmp_path / "single")
+    assert front(single)["license_link"] == "https://spdx.org/licenses/Beerware.html"
+    assert "license_link" not in front(publish(wet, tmp_path / "mix"))
+    pushed = publish(wet, tmp_path / "pushed", page="https://hub.example/datasets/a/b", revision="v/1")
+    assert front(pushed)["license_link"] == "https://hub.example/datasets/a/b/blob/v%2F1/README.md"
+
+
+@pytest.mark.parametrize(("rows", "size"), [(999, "n<1K"), (1_000, "1K<n<10K"), (10**9, "1B<n<10B")])
+def test_sizes_are_the_hubs(published: Published, rows: int, size: str) -> None:
+    one = replace(published.facts.files[0], rows=rows)
+    assert replace(published.facts, files=(one,)).size_category == size
+
+
+def test_rows_with_evaluation_items_that_were_kept_are_not_called_left_out(tmp_path: Path) -> None:
+    (tmp_path / "items.jsonl").write_text('{"question": "How deep is fen number 1 in spring?"}\n')
+    dataset = version(tmp_path / "s", SOURCES, fens=3)
+    eval_ = (str(tmp_path / "items.jsonl"),)
+    text = body(publish(staged(dataset, "decontaminate", eval=eval_, action="report"), tmp_path / "out"))
+    assert "items of items.jsonl; those that hold one were reported, and kept." in text
+    assert str(tmp_path) not in text
 
 
 def test_an_expression_has_its_licences_by_name() -> None:
@@ -155,14 +181,18 @@ def test_files_are_named_without_the_place_where_they_lay(tmp_path: Path) -> Non
     inputs = (
         file("/home/mara/secret/fens.json"),
         file("hf://datasets/acme/fens/a.parquet"),
-        file("https://u:pw@x.example/f?k=1"),
+        file("https://u:pw@x.example/f?k=1#k=2"),
+        file("s3://bucket/fens.parquet?X-Signature=k3"),
+        file("http://[mara/secret/odd.json"),
     )
     sources = {"fens": Source(name="fens", format="test", license="MIT", inputs=inputs)}
     done = publish(version(tmp_path / "s", sources, fens=2), tmp_path / "out")
     written = "".join(path.read_text() for path in done.files if path.suffix != ".parquet")
     assert "mara/secret" not in written
     assert "pw@" not in written
-    assert "k=1" not in written
+    assert not [secret for secret in ("k=1", "k=2", "k3") if secret in written]
+    assert "`fens.parquet`" in written
+    assert "`odd.json`" in written
     assert "`fens.json`" in written
     assert front(done)["source_datasets"] == ["acme/fens"]
 

@@ -178,6 +178,21 @@ def test_what_the_hub_says_of_the_card_is_told(hub: Hub, sent: Push) -> None:
     assert "empty metadata" in "".join(sent().remarks)
 
 
+def test_a_password_in_the_address_of_the_hub_is_not_told(
+    published: Published, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with serve() as gone:
+        pass
+    host = gone.url.partition("://")[2]
+    monkeypatch.setenv("HF_ENDPOINT", f"http://mara:p@ss@{host}")
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "token"))
+    assert page_of("acme/fens") == f"{gone.url}/datasets/acme/fens"
+    with pytest.raises(StoreError, match="cannot be reached") as told:
+        push(published.files[0].parent, published.facts, "acme/fens", private=False, unlicensed=False, revision="main")
+    assert "p@ss" not in str(told.value)
+
+
 @pytest.mark.parametrize("name", ["acme/fens", "datasets/acme/fens"])
 def test_a_dataset_is_named_with_its_owner(name: str) -> None:
     assert dataset_repo(name) == "acme/fens"

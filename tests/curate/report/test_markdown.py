@@ -47,6 +47,12 @@ def test_it_begins_with_the_verdict_and_has_every_part(account: Account) -> None
     assert text.endswith("`sft diff d@1 d@2 --html diff.html`, or `--json`.\n")
 
 
+def test_percentages_are_written_as_people_do(account: Account) -> None:
+    text = diff_markdown(account)
+    assert "| `ferries` | `CC-BY-NC-4.0` | 20 | 0 | -20 (-100%) |" in text
+    assert "e+0" not in text
+
+
 def test_every_line_of_a_table_has_the_cells_of_its_head(account: Account) -> None:
     lines = diff_markdown(account).splitlines()
     for i, line in enumerate(lines):
