@@ -134,25 +134,32 @@ def _print(account: "Account", *, show_all: bool) -> None:
             ("tokens of kept rows", a.tokens, b.tokens),
         )
     ]
-    table("Size", ["", *(f"#{name}" for name in names), "#change"], sizes)
+    _table("Size", ["", *(f"#{name}" for name in names), "#change"], sizes)
     if account.makers:
         told = [(m.word, m.stage, ", ".join(m.by), m.cause, ", ".join(m.keys), number(m.rows)) for m in account.makers]
-        table("What made the changes", ["what", "stage", "by", "cause", "key", "#rows"], told)
+        _table("What made the changes", ["what", "stage", "by", "cause", "key", "#rows"], told)
     if reasons := [r for r in account.reasons if r.came or r.left]:
         cells = [
             (r.stage, r.reason, *map(number, (r.before, r.after)), _signed(r.came), _signed(-r.left)) for r in reasons
         ]
-        table("Rows left out, by reason", ["stage", "reason", "#before", "#after", "#came", "#left"], cells)
+        _table("Rows left out, by reason", ["stage", "reason", "#before", "#after", "#came", "#left"], cells)
     if account.settings:
         told = [(s.stage, *s.told) for s in account.settings]
-        table("Settings that differ", ["stage", "key", "before", "after"], told)
+        _table("Settings that differ", ["stage", "key", "before", "after"], told)
     if account.columns:
         told = [(c.column, c.stage, number(c.rows), _by_source(c.by_source)) for c in account.columns]
-        table("Columns that differ in rows of both", ["column", "stage", "#rows", "by source"], told)
+        _table("Columns that differ in rows of both", ["column", "stage", "#rows", "by source"], told)
     _mix("Sources", account.sources)
     _mix("Classes of licence", account.licences)
     _effects(account)
     _rows(account, show_all=show_all)
+
+
+def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table. What it quotes (texts, settings, names of people) cannot steer the terminal."""
+    from curate.review.markdown import clean
+
+    table(clean(title), columns, ([clean(cell) for cell in row] for row in rows))
 
 
 def _effects(account: "Account") -> None:
@@ -162,7 +169,7 @@ def _effects(account: "Account") -> None:
         told = [
             (d.source, d.measure, f"{d.statistic:.3f}", "" if d.p is None else f"{d.p:.2g}", d.test) for d in drifted
         ]
-        table(f"Drift of {NOTABLE_DRIFT:g} or more", ["source", "measure", "#distance", "#p", "test"], told)
+        _table(f"Drift of {NOTABLE_DRIFT:g} or more", ["source", "measure", "#distance", "#p", "test"], told)
     if any(account.clusters.values()):
         out("Near-duplicate clusters: " + _counts(account.clusters))
     moved = {f"{old} to {new}": n for (old, new), n in account.moves.items() if old != new}
@@ -173,7 +180,7 @@ def _effects(account: "Account") -> None:
             (leak.cluster[:12], ", ".join(f"{place} ({split})" for _, place, split in leak.rows))
             for leak in account.leaks
         ]
-        table("Leaks: near-duplicates in train and in an evaluation split", ["cluster", "rows"], told)
+        _table("Leaks: near-duplicates in train and in an evaluation split", ["cluster", "rows"], told)
     elif {count.stage for count in account.after.stages} >= {"dedup", "split"}:
         out("Leaks between splits: none")
     if any(account.reviews.values()):
@@ -194,7 +201,7 @@ def _change(old: int, new: int) -> str:
     if old == new:
         return "none"
     percent = 100 * (new - old) / old if old else 0.0
-    part = f"{percent:+,.0f}%" if abs(percent) >= 10 else f"{percent:+.2g}%"  # noqa: PLR2004 # two digits
+    part = f"{percent:+,.0f}%" if abs(percent) >= 10 else f"{percent:+.2g}%"  # two digits
     return f"{new - old:+,}" + (f" ({part})" if old else "")
 
 
@@ -215,7 +222,7 @@ def _mix(title: str, mixes: Sequence["MixChange"]) -> None:
         )
         for mix in mixes
     ]
-    table(title, ["name", "licence", "#kept before", "#kept after", "#rows", "#tokens"], rows)
+    _table(title, ["name", "licence", "#kept before", "#kept after", "#rows", "#tokens"], rows)
 
 
 def _licence(mix: "MixChange") -> str:
@@ -226,9 +233,8 @@ def _licence(mix: "MixChange") -> str:
 
 
 def _rows(account: "Account", *, show_all: bool) -> None:
-    """Print the rows of each word; of edits, the words that differ. What they quote cannot steer the terminal."""
+    """Print the rows of each word; of edits, the words that differ."""
     from curate.diff.changes import WORDS
-    from curate.review.markdown import clean
 
     texts = {row.id: row for row in account.edits}
     changes = account.diff.changes
@@ -238,12 +244,9 @@ def _rows(account: "Account", *, show_all: bool) -> None:
             continue
         shown = rows if show_all else rows.head(SHOWN_ROWS)
         more = f", the first {shown.height} of {number(rows.height)}" if shown.height < rows.height else ""
-        cells = [
-            (r["id"][:12], r["place"] or r["source"], *map(clean, _row(word, r, texts)))
-            for r in shown.iter_rows(named=True)
-        ]
+        cells = [(r["id"][:12], r["place"] or r["source"], *_row(word, r, texts)) for r in shown.iter_rows(named=True)]
         columns = ["by", "what differs"] if word in ("edited", "edited_upstream") else ["before", "after", "detail"]
-        table(f"{word}{more}", ["id", "place", *columns], cells)
+        _table(f"{word}{more}", ["id", "place", *columns], cells)
 
 
 def _row(word: str, row: Mapping[str, Any], texts: Mapping[str, "EditedRow"]) -> tuple[str, ...]:
@@ -296,7 +299,7 @@ def _print_gates(outcomes: Sequence["Outcome"], *, show_all: bool) -> None:
             )
             for outcome in outcomes
         ]
-        table("Gates", ["", "name", "fails on", "found", "#rows"], told)
+        _table("Gates", ["", "name", "fails on", "found", "#rows"], told)
     for outcome in outcomes:
         if outcome.broken and outcome.rows:
             shown = outcome.rows if show_all else outcome.rows[:SHOWN_ROWS]
@@ -306,4 +309,4 @@ def _print_gates(outcomes: Sequence["Outcome"], *, show_all: bool) -> None:
                 (r["id"][:12], r["place"] or "", r["word"], r.get("stage") or "", ", ".join(r.get("by") or ()))
                 for r in shown
             ]
-            table(f"Rows that broke {outcome.gate.text}{more}", ["id", "place", "what", "stage", "by"], cells)
+            _table(f"Rows that broke {outcome.gate.text}{more}", ["id", "place", "what", "stage", "by"], cells)

@@ -47,6 +47,7 @@ def show(
         found = cover(dataset)
         print_json(found.to_json()) if json else show_coverage(found)
         return
+    from cli.life import visible
     from curate.licences import licence_of, of_mix
 
     summary = summarise(dataset)
@@ -66,10 +67,11 @@ def show(
     if summary.flags:
         table("Flags on kept rows", ["flag", "#rows"], [(f, number(n)) for f, n in summary.flags.items()])
     terms = [
-        (s.name, s.format, _licence(licences[s.name]), "; ".join(licences[s.name].terms), _files(s)) for s in m.sources
+        (s.name, s.format, _licence(licences[s.name]), visible("; ".join(licences[s.name].terms)), _files(s))
+        for s in m.sources
     ]
     table("Sources", ["source", "format", "licence", "terms", "files"], terms)
-    out(f"The kept rows together: {_licence(mix)}. {mix.why}")
+    out(visible(f"The kept rows together: {_licence(mix)}. {mix.why}"))
     if summary.stale:
         say(f"stale: {', '.join(summary.stale)} ran before something that they read was changed. Run: sft curate run")
 
@@ -95,6 +97,10 @@ def log(
 
     graph = graph_of(Store(store), name)
     print_json(graph.to_json()) if json else show_log(graph)
+    for _, problem in graph.unreadable:
+        say(f"cannot be read: {problem}")
+    if graph.unreadable:
+        raise typer.Exit(1)
 
 
 @app.command(epilog="Example: sft why mix alpaca:17")

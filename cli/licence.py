@@ -32,6 +32,7 @@ def licence(
 ) -> None:
     """State a source's licence or terms anew, without reading its files again. Commits a version; no row changes."""
     from cli.curate import committed, tell
+    from cli.life import visible
     from curate.licences import licence_of, of_mix
     from curate.store import Store
     from curate.summary import summarise
@@ -53,8 +54,8 @@ def licence(
         return
     if own.note:
         say(f"licence: {own.note}")
-    out(f"{source}: {named(own)}. {own.why}")
-    out(f"the kept rows together: {named(mix)}. {mix.why}")
+    out(visible(f"{source}: {named(own)}. {own.why}"))
+    out(visible(f"the kept rows together: {named(mix)}. {mix.why}"))
     tell(done.commit)
     if newly := [stage for stage in stale if stage not in dataset.stale()]:
         say(f"stale now, as they read what was changed: {', '.join(newly)} (run them again, or sft curate run)")

@@ -65,7 +65,7 @@ def _print(*parts: Any, label: Any = "", indent: int = 0, hang: int | None = Non
 
     later = indent + 2 if hang is None else hang
     start = Text(" " * indent) + Text.assemble(label)
-    seen = [_visible(p) if isinstance(p, str) else (_visible(p[0]), p[1]) for p in parts]
+    seen = [visible(p) if isinstance(p, str) else (visible(p[0]), p[1]) for p in parts]
     for paragraph in Text.assemble(*seen).split("\n", allow_blank=True):
         for line in paragraph.wrap(console(), max(20, console().width - max(later, start.cell_len))):
             line.rstrip()
@@ -73,7 +73,7 @@ def _print(*parts: Any, label: Any = "", indent: int = 0, hang: int | None = Non
             start = Text(" " * later)
 
 
-def _visible(text: str) -> str:
+def visible(text: str) -> str:
     """Show what would command a terminal, or turn the direction of the text, as signs that do nothing."""
     return text.translate(_SIGNS)
 

@@ -3,6 +3,7 @@
 import textwrap
 from typing import TYPE_CHECKING
 
+from cli.life import visible
 from cli.render import console, number, out
 
 if TYPE_CHECKING:
@@ -20,13 +21,15 @@ def show_log(graph: "Graph") -> None:
 
     lines = draw(graph.nodes)
     nodes = graph.nodes
+    if not nodes:
+        return
     lanes = max(len(line.lanes) for line in lines)
     seq = max(len(f"@{n.seq}") for n in nodes)
     kept = max(len(number(n.kept)) for n in nodes)
     change = max(len(_change(n)) for n in nodes)
     version = max(len(n.semver) for n in nodes)
     out(
-        f"{len(nodes)} versions of {graph.name}, latest first: rows kept, more or fewer than the parent, time (UTC)",
+        f"{'1 version' if len(nodes) == 1 else f'{len(nodes):,} versions'} of {graph.name}, latest first: rows kept, more or fewer than the parent, time (UTC)",
         style="bold",
     )
     for i, line in enumerate(lines):
@@ -37,7 +40,7 @@ def show_log(graph: "Graph") -> None:
             f"{f'@{node.seq}':>{seq}}  {node.semver:<{version}} {node.bump or 'first':<5}  {number(node.kept):>{kept}} "
             f"{_change(node):>{change}}  {node.created[:16].replace('T', ' ')}  "
         )
-        told = _told(node)
+        told = visible(_told(node))
         width = max(24, min(console().width, WIDTH) - lanes - 1 - len(facts))
         first, *more = textwrap.wrap(told, width) or [""]
         mark = Text(f"{line.lanes:<{lanes}} ", "cyan")

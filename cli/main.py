@@ -19,7 +19,7 @@ INTERRUPTED = 130
 COMMANDS = {
     "curate": ("cli.curate", "Ingest raw files, run stages, make versions."),
     "show": ("cli.inspection", "Show a version: rows through the stages, reasons, sources, splits."),
-    "log": ("cli.inspection", "List the versions of a dataset, latest first."),
+    "log": ("cli.inspection", "Draw the versions of a dataset as a graph, latest first."),
     "why": ("cli.inspection", "Tell a row's life: origin, edits, verdicts, runs that trained on it."),
     "diff": ("cli.diff", "Say what changed between two versions."),
     "verify": ("cli.storing", "Check that a version is whole and its numbers are true."),

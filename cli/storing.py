@@ -93,9 +93,13 @@ def tag(
     """Give a version a name that stays when new versions come."""
     from curate.store import Store
     from schemas.dataset import open_dataset
+    from schemas.errors import ConfigError
 
     dataset = open_dataset(ref, store)
     m = dataset.manifest
+    if ref.endswith(".json") and open_dataset(f"{m.name}@{m.seq}", dataset.root).manifest.id != m.id:
+        found = f"{m.name}@{m.seq} of the store {dataset.root} is another version"
+        raise ConfigError(ref, found, "a version of the store", "name the store that it came from with --store")
     Store(dataset.root).tag(m.name, name, m.seq)
     if json:
         print_json({"name": m.name, "tag": name, "seq": m.seq, "id": m.id})

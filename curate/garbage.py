@@ -15,7 +15,7 @@ from pathlib import Path
 from curate.upload import sweep, unnamed
 from schemas.errors import StoreError
 from schemas.manifest import canonical
-from schemas.place import inside, listed, read_bytes
+from schemas.place import check_store, inside, listed, read_bytes
 from schemas.reference import dataset_names, manifest_path, read_manifest, read_runs, versions_of
 from schemas.remote import remote_of
 
@@ -47,8 +47,7 @@ class Names:
 
     def garbage(self, grace_s: float) -> Garbage:
         """Find the garbage; raise StoreError where a version or a run cannot be read."""
-        if not self._root.is_dir():
-            raise StoreError(f"store {self._root}", "no such folder", "a store", "check --store")
+        check_store(self._root)
         limit = time.time() - grace_s
         old = {path: size for sub in ("tmp", "cache") for path, size in self._old(limit, sub)}
         named = self._named(skip=set(old))

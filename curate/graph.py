@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from curate.store import Store
-from schemas.errors import SftError
+from schemas.errors import SftError, StoreError
 from schemas.manifest import Manifest, Source
 from schemas.reference import manifest_path, read_manifest, read_tags, versions_of
 from schemas.stages import STAGES
@@ -50,16 +50,18 @@ class Node:
 
 @dataclass(frozen=True)
 class Graph:
-    """The versions of a dataset, latest first."""
+    """The versions of a dataset, latest first. `unreadable`: those whose manifest is not what it should be, and why."""
 
     name: str
     nodes: tuple[Node, ...]
+    unreadable: tuple[tuple[int, str], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Give the graph as plain values."""
         return {
             "name": self.name,
             "versions": [{**vars(node), "runs": [vars(run) for run in node.runs]} for node in self.nodes],
+            "unreadable": dict(self.unreadable),
         }
 
 
@@ -72,10 +74,19 @@ class Line:
 
 
 def graph_of(store: Store, name: str) -> Graph:
-    """Read all versions of a dataset. Raises UnknownReferenceError where there is none of that name."""
-    latest = read_manifest(manifest_path(name, store.root))  # also tells a wrong name
-    manifests = [_manifest(store.root, latest.name, seq) for seq in versions_of(store.root, latest.name)]
-    tags, runs = read_tags(store.root, latest.name), _runs(store, latest.name)
+    """Read all versions of a dataset. Raises UnknownReferenceError where there is none of that name.
+
+    A version whose manifest cannot be read is named as that; a child of it begins a line of descent of its own.
+    """
+    name = _dataset(name, store.root)
+    manifests: list[Manifest] = []
+    unreadable: list[tuple[int, str]] = []
+    for seq in versions_of(store.root, name):
+        try:
+            manifests.append(_manifest(store.root, name, seq))
+        except StoreError as error:
+            unreadable.append((seq, str(error)))
+    tags, runs = read_tags(store.root, name), _runs(store, name)
     parents = {m.seq: _parents(m, manifests) for m in manifests}
     by_seq = {m.seq: m for m in manifests}
     nodes = [
@@ -96,7 +107,13 @@ def graph_of(store: Store, name: str) -> Graph:
         )
         for before, m in zip([None, *manifests], manifests, strict=False)
     ]
-    return Graph(latest.name, tuple(reversed(nodes)))
+    return Graph(name, tuple(reversed(nodes)), tuple(unreadable))
+
+
+def _dataset(reference: str, root: Path) -> str:
+    """Give the name of the dataset that a reference is of; raise UnknownReferenceError for what is none."""
+    path = manifest_path(reference, root)
+    return read_manifest(path).name if reference.endswith(".json") else reference.partition("@")[0]
 
 
 def ancestry(root: Path, manifest: Manifest) -> list[Manifest]:

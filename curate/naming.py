@@ -20,6 +20,9 @@ MOST_TOLD = 20
 """Names that an error lists; `left out` says how many more there are."""
 
 _ID_LENGTH = 32
+_HEX = frozenset("0123456789abcdef")
+_DIGITS = 18
+"""Digits of a row's number at most: it fits 64 bits."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +55,9 @@ def find_rows(dataset: Dataset, names: Sequence[str]) -> list[Named]:
     places = {name: place for name in names if (place := _place(name))}
     prefixes = {name: name.lower() for name in names if name not in places}
     found: dict[str, list[Named]] = defaultdict(list)
-    lengths = sorted({len(p) for p in prefixes.values() if SHORTEST_PREFIX <= len(p) <= _ID_LENGTH})
-    own = {length: [p for p in prefixes.values() if len(p) == length] for length in lengths}
+    usable = [p for p in prefixes.values() if SHORTEST_PREFIX <= len(p) <= _ID_LENGTH and set(p) <= _HEX]
+    lengths = sorted({len(p) for p in usable})
+    own = {length: [p for p in usable if len(p) == length] for length in lengths}
     by_id = pl.any_horizontal(
         pl.lit(value=False),
         *(pl.col("id").str.head(n).is_in(pl.Series(some, dtype=pl.String).implode()) for n, some in own.items()),
@@ -75,7 +79,8 @@ def find_rows(dataset: Dataset, names: Sequence[str]) -> list[Named]:
 def _place(name: str) -> tuple[str, int] | None:
     """Read SOURCE:ROW; None for a name that is none."""
     source, colon, number = name.rpartition(":")
-    return (source, int(number)) if colon and number.isascii() and number.isdigit() else None
+    is_number = number.isascii() and number.isdigit() and len(number) <= _DIGITS
+    return (source, int(number)) if colon and is_number else None
 
 
 def _key(place: tuple[str, int]) -> str:

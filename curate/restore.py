@@ -62,6 +62,8 @@ def restore(
     `by`: who decides, by default the user of this machine; `at`: when, by default now; `latest` as in `apply_stage`.
     Raises UnknownReferenceError for names that are of no row, CheckFailedError for rows that cannot be kept.
     """
+    if odd := [words for words in (by, because) if words and any("\ud800" <= sign <= "\udfff" for sign in words)]:
+        raise ConfigError("restore", f"{odd[0]!r} is not UTF-8", "words in UTF-8")
     rows = _found(dataset, names)
     states = _states(dataset, rows)
     left = tuple((row, "is kept already") for row in rows if states[row.id]["kept"])
@@ -151,7 +153,7 @@ def _refused(
     refused: list[tuple[Named, str]] = []
     for row in rows:
         if broken := states[row.id]["verdict_ingest"]:
-            refused.append((row, f"it could not be read: {sentence(broken)}"))
+            refused.append((row, f"it could not be read: {sentence(broken).rstrip('.')}"))
         elif outcomes[row.id].decision.override != "keep":
             refused.append((row, outcomes[row.id].decision.why.removeprefix(decided)))
     return refused

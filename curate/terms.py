@@ -48,6 +48,8 @@ def restate(
         raise ConfigError(f"source {source!r}", f"not in {m.name}@{m.seq}", f"one of its sources ({there})")
     if not stated:
         raise ConfigError(f"source {source!r}", "nothing is stated", "--license, --terms or --generated-by")
+    if odd := [words for words in stated.values() if any("\ud800" <= sign <= "\udfff" for sign in words)]:
+        raise ConfigError(f"source {source!r}", f"{odd[0]!r} is not UTF-8", "words in UTF-8")
     after = before.model_copy(update={field: words.strip() or None for field, words in stated.items()})
     sources = tuple(after if s.name == source else s for s in m.sources)
     commit = commit_version(

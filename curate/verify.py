@@ -10,10 +10,10 @@ import polars as pl
 from curate.diff.changes import compare
 from curate.version import FIRST_VERSION, bumped
 from schemas.dataset import Dataset, Shard
-from schemas.errors import SftError, StoreError
+from schemas.errors import SftError
 from schemas.manifest import FileEntry, Manifest
 from schemas.objects import Checked, check_columns, check_object
-from schemas.place import inside, listed
+from schemas.place import check_store, inside, listed
 from schemas.record import content_hash, lineage_id
 from schemas.reference import (
     dataset_names,
@@ -37,7 +37,7 @@ class _Seen:
 
     checked: Checked
     right: set[Any] = field(default_factory=set[Any])
-    ids: dict[Path, str] = field(default_factory=dict[Path, str])
+    ids: dict[tuple[str, int], str] = field(default_factory=dict[tuple[str, int], str])
 
     def first(self, what: Any, look: Callable[[], Iterator[str]]) -> Iterator[str]:
         """Look at something unless it was found right before."""
@@ -88,8 +88,7 @@ class Verified:
 
 def verify_store(root: Path, *, deep: bool = False) -> Iterator[Verified]:
     """Verify every version of every dataset in a store, its tags and runs; gives each as it is done."""
-    if not root.is_dir():
-        raise StoreError(f"store {root}", "no such folder", "a store", "check --store")
+    check_store(root)
     seen = _Seen(Checked(root, afresh=deep))
     for name in dataset_names(root):
         numbers = versions_of(root, name)
@@ -291,10 +290,10 @@ def _descent(dataset: Dataset, seen: _Seen) -> Iterator[str]:
 
 
 def _id(dataset: Dataset, seq: int, seen: _Seen) -> str:
-    path = manifest_path(f"{dataset.manifest.name}@{seq}", dataset.root)
-    if path not in seen.ids:
-        seen.ids[path] = read_manifest(path).id
-    return seen.ids[path]
+    version = (dataset.manifest.name, seq)
+    if version not in seen.ids:
+        seen.ids[version] = _read(dataset, seq).id
+    return seen.ids[version]
 
 
 def _read(dataset: Dataset, seq: int) -> Manifest:

@@ -16,7 +16,7 @@ MAX_BYTES = 64 << 20
 
 
 def inside(root: Path, *parts: str) -> Path:
-    """Give the path of something in a store; raise StoreError where a link stands on the way, or nobody lets us look."""
+    """Give the path of something in a store; raise StoreError where a link stands on the way, or we may not look."""
     path = root
     for part in parts:
         path /= part
@@ -34,13 +34,19 @@ def inside(root: Path, *parts: str) -> Path:
     return path
 
 
+def check_store(root: Path) -> None:
+    """Raise StoreError where there is no such folder; what only looks at a store makes none."""
+    if not os.path.isdir(root):  # noqa: PTH112 # a name that is too long for a path is no folder, and no error
+        raise StoreError(f"store {root}", "no such folder", "a store", "check --store")
+
+
 def listed(folder: Path) -> list[str]:
     """Give the names in a folder, sorted; none where there is no such folder. Raises StoreError where it is unreadable.
 
     A folder that cannot be read is never an empty one: gc would take what is named there for garbage.
     """
     try:
-        return sorted(os.listdir(folder))  # a list of thousands, often: `iterdir` makes a path of each
+        return sorted(os.listdir(folder))  # noqa: PTH208 # thousands of names, often: `iterdir` makes a path of each
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:

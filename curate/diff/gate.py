@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 
 from curate.diff.account import Account
 from curate.diff.gauge import BUMPS, GAUGES, Argument, Reading, close_to, read_gauge
+from curate.review.markdown import clean
 from schemas.errors import ConfigError
 
 LONGEST = 1_000
@@ -142,7 +143,7 @@ def parse_gate(text: str, name: str | None = None) -> Gate:
     """Read a rule. Raises ConfigError that points at what cannot be read."""
     if len(text) > LONGEST:
         raise ConfigError(f"rule {text[:40]!r}…", f"{len(text):,} characters", f"at most {LONGEST:,}")
-    return Gate(" ".join(text.split()), _Reader(text).rule(), name)
+    return Gate(clean(" ".join(text.split())), _Reader(text).rule(), name and clean(name))
 
 
 def read_gates(file: Path) -> tuple[Gate, ...]:

@@ -25,8 +25,8 @@ _FOOT, _HEAD, _SIDE = 24, 20, 8
 
 def compact(value: float) -> str:
     """Write a number so that it fits below an axis: 950, 1.2k, 3.4M."""
-    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= size:
+    for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= 0.99995 * size:  # what is rounded to 1000 of the lesser kind
             return f"{value / size:.1f}".removesuffix(".0") + letter
     digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
     return f"{value:.{digits}f}".rstrip("0").rstrip(".") if digits and value != int(value) else f"{value:.0f}"
@@ -117,6 +117,8 @@ def shares(name: str, title: str, after: Shares, before: Shares | None = None) -
 def _percent(part: float) -> str:
     if 0 < part < 0.001:
         return "< 0.1%"
+    if 0.999 < part < 1:
+        return "> 99.9%"
     return f"{part:.1%}" if 0 < part < 0.0995 or 0.9 < part < 1 else f"{part:.0%}"
 
 

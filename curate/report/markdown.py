@@ -141,7 +141,7 @@ def _change(old: int, new: int) -> str:
     if old == new:
         return "none"
     percent = 100 * (new - old) / old if old else 0.0
-    part = f"{percent:+,.0f}%" if abs(percent) >= 10 else f"{percent:+.2g}%"  # noqa: PLR2004 # two digits
+    part = f"{percent:+,.0f}%" if abs(percent) >= 10 else f"{percent:+.2g}%"  # two digits
     return f"{new - old:+,}" + (f" ({part})" if old else "")
 
 

@@ -77,12 +77,18 @@ _SAID = {"change": change, "known": REASONS, "sentence": sentence, "middle": cha
 """What every template can call."""
 
 
+def _visible(value: object) -> object:
+    """Give what a template writes without hidden characters, wherever it came from. Markup has been through `shown`."""
+    return plain(value) if type(value) is str else value
+
+
 @cache
 def _environment() -> Environment:
     made = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_visible,
         trim_blocks=True,
         lstrip_blocks=True,
     )

@@ -128,6 +128,14 @@ def test_a_reference_that_there_is_not_is_one_line(versions: Sft) -> None:
     assert "no version '9'" in said.err
 
 
+def test_a_setting_cannot_steer_the_terminal(versions: Sft) -> None:
+    versions("curate", "split", "mix")
+    versions("curate", "split", "mix", "--salt", "\x1b[2Jother")
+    said = versions("diff", "mix@4", "mix@5")
+    assert "[2Jother" in said.out
+    assert "\x1b" not in said.out
+
+
 def test_attribution_by_replay_says_which_key(versions: Sft) -> None:
     """With one setting that differs, the key that is named is the one that was changed."""
     versions("curate", "signals", "mix")

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.cli.conftest import Sft
 
 
@@ -25,6 +27,19 @@ def test_a_page_that_cannot_be_written_is_one_line_and_leaves_nothing(sft: Sft, 
     assert said.err.startswith("error: --html no/such/folder/card.html")
     assert len(said.err.strip().splitlines()) <= 2
     assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("command", [("show", "mix"), ("diff", "mix", "mix")])
+@pytest.mark.parametrize("target", [".", "..", "/dev/null", "alpaca.json/card.html", "x" * 300, "no/card.html"])
+def test_what_no_page_can_be_written_to_is_refused_before_the_work(
+    sft: Sft, alpaca: Path, tmp_path: Path, command: tuple[str, ...], target: str
+) -> None:
+    sft("curate", "ingest", "alpaca", str(alpaca), "--name", "mix")
+    (tmp_path / "alpaca.json").touch()
+    said = sft(*command, "--html", target, code=2)
+    assert said.err.startswith("error: --html ")
+    assert "wrote" not in said.err
+    assert not list(tmp_path.glob(".*.tmp"))
 
 
 def test_an_earlier_page_is_replaced(sft: Sft, alpaca: Path, tmp_path: Path) -> None:

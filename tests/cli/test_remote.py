@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from schemas import remote
 from tests.cli.conftest import Sft
 from tests.s3 import S3, Blob, alone, serve
 
@@ -22,6 +23,7 @@ def test_the_commands_work_on_a_store_in_object_storage(
     sft: Sft, s3: S3, alpaca: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SFT_STORE", "s3://b/team")
+    monkeypatch.setattr(remote, "FRESH_S", 0.0)  # each command is a process of its own; here they share one
     said = sft("curate", "ingest", "alpaca", str(alpaca), "--name", "d")
     assert "committed d@1" in said.out
     assert "sft-data" not in said.out

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curate import change
-from curate.change import changed_texts, word_diff
+from curate.change import changed_texts, texts_by_name, word_diff
 
 TEXTS = st.lists(st.sampled_from(["a", "b", " ", "\n", "\r\n", "word", "é", "\u2028"]), max_size=14).map("".join)
 
@@ -64,3 +64,24 @@ def test_turns_that_were_rewritten_are_paired_and_the_context_comes_last() -> No
 
 def test_equal_rows_have_no_changed_text() -> None:
     assert not list(changed_texts(row(("user", "a"), context="b"), row(("user", "a"), context="b")))
+
+
+def test_a_role_that_changed_is_named_and_blank_contexts_are_none() -> None:
+    one, other = row(("human", "Hi"), ("gpt", "Ho")), row(("user", "Hi"), ("gpt", "Ho"), context="")
+    assert list(texts_by_name(one, other)) == [("messages[0].role", "human", "user")]
+
+
+def test_a_name_and_tool_calls_that_changed_are_given_by_themselves() -> None:
+    before, after = row(("user", "Why?"), ("assistant", "So.")), row(("user", "Why?"), ("assistant", "So."))
+    before["messages"][1] |= {"name": "ada", "tool_calls": "[1]"}
+    after["messages"][1] |= {"name": None, "tool_calls": "[2]"}
+    assert list(texts_by_name(before, after)) == [
+        ("messages[1].name", "ada", ""),
+        ("messages[1].tool_calls", "[1]", "[2]"),
+    ]
+    assert [(text.turn, text.field, text.roles) for text in changed_texts(before, after)] == [
+        (1, "name", ("assistant", "assistant")),
+        (1, "tool_calls", ("assistant", "assistant")),
+    ]
+    taken_out = [(text.field, text.before, text.after) for text in changed_texts(before, row(("user", "Why?")))]
+    assert taken_out == [("content", "So.", ""), ("name", "ada", ""), ("tool_calls", "[1]", "")]

@@ -18,6 +18,7 @@ from schemas.errors import StoreError
 from schemas.manifest import manifest_id
 from schemas.objects import file_sha256
 from schemas.record import VERDICT_SCHEMA
+from schemas.reference import manifest_path
 from tests.rows import dataset_of, question, staged
 
 ROWS = [question(f"question {i}", f"answer {i}") for i in range(20)]
@@ -247,3 +248,21 @@ def test_one_unreadable_version_does_not_hide_the_others(life: Path) -> None:
 def test_a_store_that_is_not_there_is_a_clear_line(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="no such folder"):
         list(verify_store(tmp_path / "nowhere"))
+
+
+def test_each_version_is_looked_up_a_few_times_however_many_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With parents among all versions before them, 1,000 versions would be half a million look-ups."""
+    versions = 12
+    for n in range(versions):
+        dataset_of(tmp_path, {"s": ROWS[: n + 1]})
+    looked: list[str] = []
+
+    def found(reference: str, root: Path) -> Path:
+        looked.append(reference)
+        return manifest_path(reference, root)
+
+    monkeypatch.setattr("curate.verify.manifest_path", found)
+    assert [problem for one in verify_store(tmp_path, deep=True) for problem in one.problems] == []
+    assert len(looked) <= 3 * versions

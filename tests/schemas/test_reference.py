@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from curate.store import Store
+from curate.verify import verify_store
 from schemas import place
 from schemas.dataset import open_dataset
 from schemas.errors import ConfigError, CorruptObjectError, SftError, StoreError, UnknownReferenceError
@@ -265,10 +266,38 @@ def test_a_folder_that_cannot_be_read_is_not_an_empty_one(root: Path, monkeypatc
     def denied(_path: Path) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "iterdir", denied)
+    monkeypatch.setattr("schemas.place.os.listdir", denied)
     for look in (lambda: versions_of(root, "d"), lambda: dataset_names(root), lambda: read_runs(root)):
         with pytest.raises(StoreError, match="Permission denied"):
             look()
+
+
+def test_a_folder_that_may_not_be_entered_is_one_clear_line(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(_path: Path) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "is_symlink", denied)
+    for reference in ("d", "d@1", "d@golden"):
+        with pytest.raises(StoreError, match=r"store .*: Permission denied"):
+            open_dataset(reference, root)
+
+
+def test_a_name_that_is_too_long_for_a_path_is_one_clear_line(root: Path) -> None:
+    long = Path("a" * 5000)
+    with pytest.raises(UnknownReferenceError, match="no such manifest file"):
+        open_dataset(f"{long}.json", root)
+    with pytest.raises(SftError, match="File name too long"):
+        open_dataset("d@1", long)
+    for look in (lambda: list(verify_store(long)), Store(long).garbage):
+        with pytest.raises(StoreError, match="no such folder"):
+            look()
+
+
+def test_a_version_is_found_by_its_number_without_a_list_of_all(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log of 1,000 versions would list 1,000 names 1,000 times."""
+    monkeypatch.setattr("schemas.reference.listed", lambda _folder: pytest.fail("listed the versions"))
+    for reference in ("d@1", "d@01", "d@000001"):
+        assert open_dataset(reference, root).manifest.seq == 1
 
 
 @pytest.mark.parametrize(

@@ -161,6 +161,11 @@ def test_thousands_may_be_divided_and_names_may_be_numbers() -> None:
     assert [a.name for a in rule.arguments] == ["2", "3"]
 
 
+def test_neither_name_nor_rule_can_steer_a_terminal() -> None:
+    gate = parse_gate('removed("\x1b[2J") > 1', "\x1b[31mred")
+    assert "\x1b" not in gate.text + str(gate.name)
+
+
 def test_what_was_not_measured_is_said_not_to_be(account: Account) -> None:
     assert parse_gate("drift(trams) > 0").judge(account).tests[0].value == "0 (not measured in both versions)"
     plain = replace(account, after=replace(account.after, stages=()))

@@ -1,14 +1,22 @@
 """Texts of edited rows: which differ, how word by word, and alike many of each kind where not all are shown."""
 
+from collections import Counter
+from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from curate.diff.attribution import attribute
 from curate.diff.changes import Diff, compare
-from curate.diff.texts import differing, edited_rows
+from curate.diff.texts import edited_rows
 from curate.diff.upstream import pair_upstream
-from tests.rows import dataset_of, messages, question, staged
+from curate.store import Store
+from curate.version import Draft
+from schemas.dataset import Dataset
+from schemas.manifest import Source
+from schemas.record import TEXT_SCHEMA, content_hash
+from tests.rows import dataset_of, messages, question, staged, text_frame
 
 
 def rows(n: int) -> list[dict[str, Any]]:
@@ -60,7 +68,36 @@ def test_where_there_are_more_each_word_and_stage_has_alike_many_by_smallest_id(
     assert edited_rows(edited, 4) == (found, total)
 
 
-def test_a_role_that_changed_is_named_and_blank_contexts_are_none() -> None:
-    one = {"messages": messages(("human", "Hi"), ("assistant", "Ho")), "context": None}
-    other = {"messages": messages(("user", "Hi"), ("assistant", "Ho")), "context": ""}
-    assert list(differing(one, other)) == [("messages[0].role", "human", "user")]
+def test_each_shard_is_read_once_however_many_rows_are_shown(edited: Diff, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: Counter[Path] = Counter()
+    scan_ipc = pl.scan_ipc
+
+    def counted(path: Path) -> pl.LazyFrame:
+        read[path] += 1
+        return scan_ipc(path)
+
+    monkeypatch.setattr(pl, "scan_ipc", counted)
+    assert len(edited_rows(edited, 100)[0]) == 9
+    shards = [*edited.before.shards, *edited.after.shards]
+    assert max(read[shard.text] for shard in shards) == 1
+
+
+def test_a_call_of_a_tool_that_changed_is_shown(tmp_path: Path) -> None:
+    call = '[{"name": "tide", "arguments": {"quay": 4}}]'
+    versions = [called(tmp_path, calls) for calls in (call, call.replace("4", "5"))]
+    diff = attribute(compare(*versions))
+    assert diff.changes["fields"].to_list() == [["messages[1].tool_calls"]]
+    [row], _ = edited_rows(diff, 5)
+    [text] = row.texts
+    assert (text.where, text.pieces[1:]) == ("messages[1].tool_calls", (("removed", "4}}]"), ("added", "5}}]")))
+
+
+def called(root: Path, calls: str) -> Dataset:
+    said = messages(("user", "When is high tide?"), ("assistant", ""))
+    said[1]["tool_calls"] = calls
+    frame = text_frame([question("", "")], "s").with_columns(
+        messages=pl.Series([said], dtype=TEXT_SCHEMA["messages"]), content_hash=pl.lit(content_hash(said, None))
+    )
+    file = Store(root).put(frame, role="text", stage="ingest", source="s", shard=0)
+    draft = Draft("d").with_source(Source(name="s", format="test"), [file])
+    return Dataset(draft.manifest(), root)

@@ -7,6 +7,7 @@ import pytest
 from curate.diff.account import Account
 from curate.portrait import portray
 from curate.report.page import diff_page, version_page
+from schemas.dataset import Dataset
 from tests.curate.report.accounts import account as made
 from tests.curate.report.accounts import hostile_version
 
@@ -22,9 +23,13 @@ def diff_html(account: Account) -> str:
 
 
 @pytest.fixture(scope="session")
-def version_html(tmp_path_factory: pytest.TempPathFactory) -> str:
-    dataset = hostile_version(tmp_path_factory.mktemp("version") / "store")
-    return version_page(portray(dataset, samples=50), dataset)
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return hostile_version(tmp_path_factory.mktemp("version") / "store")
+
+
+@pytest.fixture(scope="session")
+def version_html(hostile: Dataset) -> str:
+    return version_page(portray(hostile, samples=50), hostile)
 
 
 @pytest.fixture(scope="session")

@@ -86,6 +86,16 @@ def test_text_stays_text_and_mathematics_and_markup_are_no_more_than_text() -> N
     assert "[U+202E]漢" in chart
 
 
+def test_a_character_that_xml_refuses_is_named() -> None:
+    assert "a[U+FFFE]b" in mix("m", "a\uffffb", {"": {"a\ufffeb": 1}})
+
+
+def test_nearly_all_is_not_told_as_all() -> None:
+    chart = shares("s", "Language", Shares({"en": 99_999, "fr": 1}, 100_000, 0))
+    assert "en &gt; 99.9%" in chart
+    assert "fr &lt; 0.1%" in chart
+
+
 def test_small_shares_are_joined_and_counted(drawn: dict[str, Markup]) -> None:
     assert f"{15 - MOST_BARS + 1} others" in drawn["shares"]
 
@@ -124,7 +134,17 @@ def test_rows_whose_fate_is_the_same_are_not_drawn() -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0, "0"), (950, "950"), (1_200, "1.2k"), (3_400_000, "3.4M"), (0.25, "0.25"), (100.0, "100"), (51.83, "51.8")],
+    [
+        (0, "0"),
+        (950, "950"),
+        (1_200, "1.2k"),
+        (3_400_000, "3.4M"),
+        (0.25, "0.25"),
+        (100.0, "100"),
+        (51.83, "51.8"),
+        (999_999, "1M"),
+        (10**15, "1000T"),
+    ],
 )
 def test_numbers_below_an_axis_are_short(value: float, text: str) -> None:
     assert compact(value) == text

@@ -4,18 +4,21 @@ import base64
 import hashlib
 import json
 import re
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass, replace
 from html.parser import HTMLParser
-from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from curate.diff.account import Account
+from curate.diff.changes import Diff
+from curate.portrait import portray
 from curate.report import changes, page
 from curate.report.changes import data_block
-from curate.report.page import change, diff_page
+from curate.report.page import change, diff_page, version_page
+from schemas.dataset import Dataset
 from tests.curate.report.accounts import HOSTILE, SCRIPT
-from tests.curate.report.accounts import account as made
 
 ORDER = [
     "verdict",
@@ -125,6 +128,34 @@ def test_what_a_record_says_is_never_markup_and_never_steers_the_display(html: s
     assert "&lt;script&gt;window.owned" in html
 
 
+STEERS = "\u202e\x00\uffff"
+
+
+def _spoiled(value: Any) -> Any:
+    """Put characters that steer the display into every text of a value."""
+    if isinstance(value, str):
+        return value + STEERS
+    if isinstance(value, tuple):
+        return tuple(_spoiled(part) for part in cast("tuple[Any, ...]", value))
+    if isinstance(value, Mapping):
+        return {_spoiled(key): _spoiled(part) for key, part in cast("Mapping[Any, Any]", value).items()}
+    if is_dataclass(value) and not isinstance(value, type | Diff):
+        return replace(value, **{f.name: _spoiled(getattr(value, f.name)) for f in fields(value)})
+    return value
+
+
+def test_no_text_of_an_account_steers_the_display_wherever_it_stands(account: Account) -> None:
+    html = diff_page(_spoiled(account))
+    Outline(html)
+    assert not set(STEERS) & set(html)
+
+
+def test_no_text_of_a_portrait_steers_the_display_wherever_it_stands(hostile: Dataset) -> None:
+    html = version_page(_spoiled(portray(hostile)), hostile)
+    Outline(html)
+    assert not set(STEERS) & set(html)
+
+
 def test_the_same_account_gives_the_same_bytes(account: Account, diff_html: str) -> None:
     assert diff_page(account) == diff_html
 
@@ -172,8 +203,8 @@ def test_edits_that_do_not_fit_are_counted_and_each_stage_keeps_some(
     assert f"of {account.edits_total} edited rows are in this page" in diff_page(account)
 
 
-def test_versions_that_are_the_same_say_so(tmp_path: Path) -> None:
-    whole = made(tmp_path / "store")
+def test_versions_that_are_the_same_say_so(account: Account) -> None:
+    whole = account
     verdict = replace(
         whole.verdict,
         same=True,
