@@ -28,10 +28,9 @@ def show_log(graph: "Graph") -> None:
     kept = max(len(number(n.kept)) for n in nodes)
     change = max(len(_change(n)) for n in nodes)
     version = max(len(n.semver) for n in nodes)
-    out(
-        f"{'1 version' if len(nodes) == 1 else f'{len(nodes):,} versions'} of {graph.name}, latest first: rows kept, more or fewer than the parent, time (UTC)",
-        style="bold",
-    )
+    count = "1 version" if len(nodes) == 1 else f"{number(len(nodes))} versions"
+    columns = "rows kept, more or fewer than the parent, time (UTC)"
+    out(f"{count} of {graph.name}, latest first: {columns}", style="bold")
     for i, line in enumerate(lines):
         if (node := line.node) is None:
             console().print(Text(line.lanes, "cyan"))

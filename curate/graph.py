@@ -102,7 +102,7 @@ def graph_of(store: Store, name: str) -> Graph:
             bump=_bump(before.semver if before else None, m.semver),
             kept=_kept(m),
             change=_kept(m) - sum(_kept(by_seq[p]) for p in parents[m.seq][:1]),
-            made_by=made_by(by_seq[parents[m.seq][0]] if parents[m.seq] else None, m),
+            made_by=made_by(by_seq[parents[m.seq][0]], m) if parents[m.seq] else () if m.parents else made_by(None, m),
             runs=tuple(run for run in runs if run.seq == m.seq),
         )
         for before, m in zip([None, *manifests], manifests, strict=False)

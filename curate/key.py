@@ -8,6 +8,8 @@ import hashlib
 
 import polars as pl
 
+from schemas.record import of_turns
+
 
 def key_text(text: pl.Expr) -> pl.Expr:
     """Lower-case a text and collapse its blanks to single spaces; null becomes ""."""
@@ -34,5 +36,4 @@ def answer_text() -> pl.Expr:
     """
     turn = pl.element().struct
     said = pl.concat_str([turn.field("content"), turn.field("tool_calls")], separator="\n", ignore_nulls=True)
-    answers = pl.col("messages").list.eval(said.filter(turn.field("role") == "assistant"))
-    return answers.list.join("\n", ignore_nulls=True)
+    return of_turns(said, turn.field("role") == "assistant").list.join("\n")

@@ -157,7 +157,7 @@ _OPERATOR = re.compile(r"(\(|\)|(?<![^\s()])(?:AND|OR|WITH)(?![^\s()]))", re.IGN
 """Parentheses, and operators that stand alone: the `or` of GPL-2.0-or-later is none."""
 
 _WRITTEN = re.compile(r"[A-Za-z0-9 .,:;+/_()\[\]\"'“”‘’-]+")
-"""What names of licences are written with. Other signs, such as words of another script, say more than the name does."""
+"""What names of licences are written with. Other signs, such as words of another script, say more than the name."""
 
 _OPEN_RAIL = re.compile(
     r"(?:licenseref-)?(?:(?:creativeml|bigcode|bigscience|stability(?:ai)?)-)?"
@@ -271,14 +271,13 @@ def _read_name(text: str) -> Licence:
     if _FORBIDS.search(text) or "nc" in plain.split("-"):
         note = f"{_quoted(text)} names no version, as SPDX does" if _versions(plain) else no_id
         return _licence(own, "non-commercial", _quoted(text).strip("'"), note)
-    if len(text) > LONGEST or not _WRITTEN.fullmatch(text):
-        return _unknown(text)
-    if len(versions := _versions(plain)) == 1:
+    is_name = len(text) <= LONGEST and _WRITTEN.fullmatch(text)
+    if is_name and len(versions := _versions(plain)) == 1:
         return _licence(own, versions.pop(), text, f"{text!r} names no version, as SPDX does")
-    if _OPEN_RAIL.fullmatch(plain):
+    if is_name and _OPEN_RAIL.fullmatch(plain):
         why = f"{text} allows commercial use; the uses that it forbids stay forbidden for what is made from the rows."
         return Licence(own, "share-alike", True, (), why, no_id)
-    if plain in ("public-domain", "pd"):
+    if is_name and plain in ("public-domain", "pd"):
         return _licence(own, "public-domain", text, no_id)
     return _unknown(text)
 

@@ -43,7 +43,10 @@ def past_of(dataset: Dataset, row: Named) -> tuple[Step, ...]:
         except (SftError, OSError, pl.exceptions.PolarsError) as error:
             steps.append(Step(m.seq, m.created, m.message, (f"cannot be read: {error}",), None))
             continue
-        if what := tuple(_became(last, state)):
+        what = tuple(_became(last, state))
+        if last is None and state and not steps and m.parents:
+            what = ("as it stood; no version before it can be read", *what[1:])
+        if what:
             steps.append(Step(m.seq, m.created, m.message, what, state))
         last = state
     return tuple(steps)

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from curate.cues import CUES, OPENING, Cue
+from schemas.record import of_turns
 
 TASKS = (
     "roleplay",
@@ -61,8 +62,8 @@ Brainstorming is left to the cues, as it holds ideas, advice and lists of facts 
 def asked_text() -> pl.Expr:
     """Give what the cues look at: the first user turn, lower case, its beginning and end. Reads: messages."""
     turn = pl.element().struct
-    first = pl.col("messages").list.eval(turn.field("content").filter(turn.field("role") == "user")).list.first()
-    plain = first.fill_null("").str.strip_chars()
+    said = turn.field("content").fill_null("")
+    plain = of_turns(said, turn.field("role") == "user").list.first().fill_null("").str.strip_chars()
     ends = pl.concat_str([plain.str.head(HEAD), plain.str.tail(TAIL)], separator="\n")
     short = plain.str.len_bytes() <= HEAD + TAIL
     return pl.when(short).then(plain).otherwise(ends).str.to_lowercase().str.replace(OPENING, "")

@@ -355,7 +355,7 @@ class SelectConfig(Config):
 
     files = ("tokenizer",)
 
-    commercial: Annotated[bool, Field(exclude_if=lambda wanted: not wanted)] = False  # versions without it keep their id
+    commercial: Annotated[bool, Field(exclude_if=lambda wanted: not wanted)] = False  # so that ids stay without it
     """Leave out rows of sources whose licence and terms do not clearly allow commercial use (docs/licences.md)."""
     top: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
     """Share of the rows that stays, above 0 and up to 1: the best by score."""

@@ -163,18 +163,26 @@ def record_of(row: Mapping[str, Any]) -> Record:
     )
 
 
+def of_turns(text: pl.Expr, wanted: pl.Expr) -> pl.Expr:
+    """Give, as a list, what the wanted turns say; nulls are left out. Both expressions are of a turn. Reads: messages.
+
+    A filter within `list.eval` would be shorter: polars 2.1 panics in it where a column has several chunks and is a
+    part of a longer one.
+    """
+    return pl.col("messages").list.eval(pl.when(wanted).then(text)).list.drop_nulls()
+
+
 def turns_text(role: str) -> pl.Expr:
     """Contents of all turns of one role, joined by newlines; "" where there is none. Reads: messages."""
     turn = pl.element().struct
-    chosen = pl.col("messages").list.eval(turn.field("content").filter(turn.field("role") == role))
-    return chosen.list.join("\n", ignore_nulls=True)
+    return of_turns(turn.field("content"), turn.field("role") == role).list.join("\n")
 
 
 def prompt_text() -> pl.Expr:
     """Everything the model is given: system and user turns, then the context. Reads: messages, context."""
     turn = pl.element().struct
-    asked = pl.col("messages").list.eval(turn.field("content").filter(turn.field("role") != "assistant"))
-    parts = [asked.list.join("\n", ignore_nulls=True), pl.col("context")]
+    asked = of_turns(turn.field("content"), turn.field("role") != "assistant")
+    parts = [asked.list.join("\n"), pl.col("context")]
     return pl.concat_str(parts, separator="\n", ignore_nulls=True)
 
 

@@ -94,7 +94,7 @@ class Diff:
         edited = c.filter((pl.col("word") == "edited") & pl.col("kept_before") & pl.col("kept_after"))
         if gone.height or edited.height or self.counts["rejected"] or self.counts["resplit"]:
             return "major"
-        came = c.filter(pl.col("word").is_in(["added", "restored"]) & pl.col("kept_after"))
+        came = c.filter(pl.col("word").is_in(["added", "restored", "edited_upstream"]) & pl.col("kept_after"))
         return "minor" if came.height else "patch"
 
     @property

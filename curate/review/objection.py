@@ -11,13 +11,14 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from curate.licences import not_commercial
 from curate.pii.redact import evidence
 from curate.pii.search import Search
 from curate.review.decide import Outcome
 from schemas.config import PiiConfig
 from schemas.dataset import Dataset
 
-NEEDS = ("messages", "context", "content_hash", "entities", "reject_reason")
+NEEDS = ("source", "messages", "context", "content_hash", "entities", "reject_reason")
 """Columns of a row, as the stages before review leave it, that an objection is made from."""
 
 
@@ -27,13 +28,18 @@ class Objections:
 
     pii: PiiConfig | None
     """How personal data is looked for; None where nothing is done about it."""
+    barred: frozenset[str] = frozenset()
+    """Sources whose rows `select --commercial` leaves out. It never saw the rows that a stage before it left out."""
 
     @classmethod
     def of(cls, dataset: Dataset) -> "Objections":
         """Make those of a version, from what its manifest says of the stage `pii`."""
         entry = dataset.manifest.stage("pii")
         config = PiiConfig.model_validate(entry.config) if entry else PiiConfig(action="report")
-        return cls(config if config.action != "report" else None)
+        chosen = dataset.manifest.stage("select")
+        commercial = chosen is not None and chosen.config.get("commercial")
+        barred = not_commercial(dataset.manifest.sources) if commercial else {}
+        return cls(config if config.action != "report" else None, frozenset(barred))
 
     @cached_property
     def _search(self) -> Search | None:
@@ -47,11 +53,24 @@ class Objections:
         if outcome.decision.override != "keep":
             return outcome
         if (why := self._why(row, outcome)) is None:
-            return _within_budget(row, outcome)
+            return self._within_budget(row, outcome)
         told = f"{outcome.decision.why}, but {why}"
         decision = replace(outcome.decision, status="unresolved", verdict=None, why=told)
         as_it_was = {"messages": row["messages"], "content_hash": row["content_hash"], "corrected_by": ()}
         return replace(outcome, decision=decision, **as_it_was)
+
+    def _within_budget(self, row: Mapping[str, Any], outcome: Outcome) -> Outcome:
+        """Leave out what the stage select left out: that a row is fit to learn from makes no budget larger.
+
+        Who restores this very row wants it in spite of the budget; a licence that bars its source stands all the same.
+        """
+        decision, reason = outcome.decision, row["reject_reason"]
+        barred = reason == "select:licence" or (reason is not None and row["source"] in self.barred)
+        if not barred and (decision.by_name or not str(reason).startswith("select:")):
+            return outcome
+        what = "the licence of its source bars it" if barred else "select had no room for it"
+        told = f"{decision.why}, but {what}"
+        return replace(outcome, decision=replace(decision, why=told, restores=False))
 
     def _why(self, row: Mapping[str, Any], outcome: Outcome) -> str | None:
         if row["reject_reason"] == "leak:bridge":
@@ -64,16 +83,3 @@ class Objections:
         every = self._search.entities(outcome.messages, row["context"])
         found = [e for e in every if (e.finding.kind, e.finding.value) not in known]
         return f"nobody redacted its personal data: {evidence(found, outcome.messages)}" if found else None
-
-
-def _within_budget(row: Mapping[str, Any], outcome: Outcome) -> Outcome:
-    """Leave out what the stage select left out: that a row is fit to learn from makes no budget larger.
-
-    Who restores this very row wants it in spite of the budget; a licence that bars its source stands all the same.
-    """
-    decision, barred = outcome.decision, row["reject_reason"] == "select:licence"
-    if not barred and (decision.by_name or not str(row["reject_reason"]).startswith("select:")):
-        return outcome
-    what = "the licence of its source bars it" if barred else "select had no room for it"
-    told = f"{decision.why}, but {what}"
-    return replace(outcome, decision=replace(decision, why=told, restores=False))

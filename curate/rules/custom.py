@@ -29,6 +29,7 @@ from curate.rules.rule import Field, Rewrite, Rule, shown
 from schemas.config import CustomRule, RulesConfig
 from schemas.dataset import Dataset
 from schemas.errors import ConfigError
+from schemas.record import of_turns
 
 NUMBERS: dict[str, pl.Expr] = {
     "answer_words": pl.col("answer_count"),
@@ -125,8 +126,9 @@ def _rule(rule: CustomRule) -> Rule:
         held = pl.any_horizontal([column.fill_null("").str.contains(pattern) for column in columns])
         if key == "matches" and rule.severity == "fix" and rule.on != "context":  # ^ and $ are also those of each turn
             role = "assistant" if rule.on == "answer" else "system" if rule.on == "system" else "user"
-            said = pl.element().struct.field("content").filter(pl.element().struct.field("role") == role)
-            held |= pl.col("messages").list.eval(said.str.contains(pattern)).list.any()
+            turn = pl.element().struct
+            said = of_turns(turn.field("content"), turn.field("role") == role)
+            held |= said.list.eval(pl.element().str.contains(pattern)).list.any()
         tests.append(held if key == "matches" else ~held)
     for name, number in NUMBERS.items():
         bounds = getattr(rule, name)

@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from schemas.record import ROLES, turns_text
+from schemas.record import ROLES, of_turns, turns_text
 
 
 def facts(rows: pl.LazyFrame) -> pl.LazyFrame:
@@ -23,7 +23,7 @@ def facts(rows: pl.LazyFrame) -> pl.LazyFrame:
         rows.with_columns(
             roles=messages.list.eval(role),
             order=messages.list.eval(initial).list.join(""),
-            answers=messages.list.eval(said.filter(role == "assistant")),
+            answers=of_turns(said, role == "assistant"),
             user=turns_text("user"),
             system=turns_text("system"),
         )

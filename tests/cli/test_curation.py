@@ -254,6 +254,16 @@ def test_a_version_named_by_its_manifests_path_is_written_to_its_own_store(sft: 
     assert "mix@2" in said.err
 
 
+def test_a_copied_manifest_tags_no_other_version_of_its_number(sft: Sft, alpaca: Path, tmp_path: Path) -> None:
+    for store, source in (("one", "a"), ("two", "b")):
+        sft("curate", "ingest", "alpaca", str(alpaca), "--name", "mix", "--source", source, "--store", store)
+    copy = tmp_path / "copy.json"
+    copy.write_bytes((tmp_path / "one/datasets/mix/versions/000001.json").read_bytes())
+    assert "is another version" in sft("tag", str(copy), "golden", "--store", "two", code=2).err
+    assert not (tmp_path / "two/datasets/mix/tags.json").exists()
+    assert sft("tag", str(copy), "golden", "--store", "one", "--json").json["seq"] == 1
+
+
 def test_rules_are_listed(sft: Sft) -> None:
     listed = sft("curate", "rules", "--list", "--json").json["rules"]
     assert {"name", "severity", "sentence", "pack", "origin"} == set(listed[0])

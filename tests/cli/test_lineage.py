@@ -72,6 +72,13 @@ def test_the_log_is_a_graph_with_branches_and_runs(mix: Sft, tmp_path: Path) -> 
     assert all(len(line) <= 100 for line in lines)
 
 
+def test_the_log_names_a_version_that_cannot_be_read_and_draws_the_others(mix: Sft, tmp_path: Path) -> None:
+    (tmp_path / "sft-data/datasets/mix/versions/000002.json").write_text("{")
+    said = mix("log", "mix", code=1)
+    assert "1 version of mix" in said.out
+    assert "cannot be read: manifest" in said.err
+
+
 def test_why_tells_a_life_and_its_versions_and_commands_no_terminal(mix: Sft) -> None:
     text = mix("why", "mix", "alpaca:2").out
     assert "\x1b" not in text

@@ -71,6 +71,15 @@ def test_the_ancestry_leaves_out_what_did_not_lead_to_a_version(mix: Dataset) ->
     assert [m.seq for m in ancestry(mix.root, latest)] == [5, 4, 2, 1]
 
 
+def test_a_version_that_cannot_be_read_is_named_and_the_others_are_told(mix: Dataset) -> None:
+    (mix.root / "datasets/d/versions/000005.json").write_text("{")
+    (mix.root / "datasets/d/versions/000002.json").write_text("{")
+    graph = graph_of(Store(mix.root), "d")
+    assert [(n.seq, n.parents, n.made_by) for n in graph.nodes] == [(4, (), ()), (3, (), ()), (1, (), ("ingest s",))]
+    assert [seq for seq, _ in graph.unreadable] == [2, 5]
+    assert all("Invalid JSON" in problem for _, problem in graph.unreadable)
+
+
 def test_a_dataset_that_is_not_there_is_a_clear_error(mix: Dataset) -> None:
     with pytest.raises(UnknownReferenceError, match="dataset 'nope'"):
         graph_of(Store(mix.root), "nope")

@@ -163,6 +163,14 @@ def test_a_restored_row_is_above_the_budget_of_select_and_below_a_licence(tmp_pa
     assert kept(bound) == [False] * 5
 
 
+def test_a_row_that_the_rules_left_out_before_select_saw_it_is_barred_by_its_licence_too(mix: Dataset) -> None:
+    """Whether the row was restored before the selection or is after it."""
+    bound = staged(at(restored(mix, "s:1"), mix), "select", commercial=True)
+    assert kept(bound) == [False] * 5
+    with pytest.raises(CheckFailedError, match="the licence of its source bars it"):
+        restored(bound, "s:1")
+
+
 def test_rows_that_cannot_be_kept_are_all_named_and_nothing_is_done(store: Store) -> None:
     rows = [{"messages": [], "broken": "ingest:no_messages"}, chat("What is it?", "A leak."), chat("Hi?", "N/A")]
     dataset = with_opinion(store, make_dataset(store, {"a": rows}), "split", {"1": {"verdict": "leak:bridge"}})
@@ -173,7 +181,7 @@ def test_rows_that_cannot_be_kept_are_all_named_and_nothing_is_done(store: Store
         restored(dataset, "a:0", "a:1", "a:2")
     told = str(error.value)
     assert told.startswith("restore, 2 rows of test@1: a:0 (")
-    assert "it could not be read: The conversation has no turns." in told
+    assert "it could not be read: The conversation has no turns; a:1" in told
     assert "it would be a leak" in told
     assert told.endswith("Nothing was committed; name the others without them")
     assert not list((store.root / "datasets").glob("*/versions/*"))
@@ -194,6 +202,9 @@ def test_personal_data_that_nobody_redacted_is_not_restored(tmp_path: Path) -> N
         (("s:9",), {}, UnknownReferenceError, "row 's:9': not in d@3"),
         (("s:1", "s:8", "zz"), {}, UnknownReferenceError, "2 names of rows: s:8, zz"),
         (("s:1",), {"by": " \n "}, ConfigError, "restore, by: is blank"),
+        (("s:1",), {"because": "\udcff"}, ConfigError, "is not UTF-8"),
+        (("s:" + "9" * 30, "\udcff" * 6), {}, UnknownReferenceError, "2 names of rows"),
+        (("s:" + "9" * 5_000,), {}, UnknownReferenceError, "not in d@3"),
     ],
 )
 def test_what_is_typed_wrong_is_one_clear_error(

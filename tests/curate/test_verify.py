@@ -254,7 +254,7 @@ def test_each_version_is_looked_up_a_few_times_however_many_there_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With parents among all versions before them, 1,000 versions would be half a million look-ups."""
-    versions = 12
+    versions = 8
     for n in range(versions):
         dataset_of(tmp_path, {"s": ROWS[: n + 1]})
     looked: list[str] = []

@@ -42,12 +42,9 @@ def test_no_hidden_character_and_no_markup_of_a_record_comes_through(text: str) 
     assert set(re.findall(r"</?(\w+)", out)) <= {"span", "del", "ins", "details", "summary"}
 
 
-@given(
-    st.text(st.characters(exclude_categories=["Cc", "Cf", "Cn", "Cs", "Zl", "Zp"])).filter(
-        lambda text: not re.search(HIDDEN, text)
-    )
-)
+@given(st.text(st.characters(exclude_categories=["Cc", "Cf", "Cs", "Zl", "Zp"])))
 def test_a_text_without_hidden_characters_is_there_letter_by_letter(text: str) -> None:
+    text = re.sub(HIDDEN, "", text)
     assert shown(text).unescape() == text
     assert plain(text) == text
 
