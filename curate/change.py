@@ -12,7 +12,7 @@ DIFF_CELLS = 4_000_000
 """Pairs of words that are compared, at most: 1,000 words that have nothing in common."""
 
 DIFF_STEPS = 50_000_000
-"""Steps of a comparison, at most, where each pair of equal words is looked at again for each match: seconds' work.
+"""Steps of a comparison, at most, where each pair of equal words is looked at again for each match: two seconds' work.
 English of 1,000 words takes up to 12 million of them; what repeats a few words between others takes more."""
 
 FIELDS = ("content", "name", "tool_calls")

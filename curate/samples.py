@@ -52,7 +52,8 @@ def sample_rows(
 def _sample(row: Mapping[str, Any]) -> SampleRow:
     turns = [(m["role"] or "", _turn(m)) for m in row["messages"] or ()]
     if row["context"]:
-        turns.append(("context", row["context"]))
+        asked = next((n for n, (role, _) in enumerate(turns, 1) if role == "user"), len(turns))
+        turns.insert(asked, ("context", row["context"]))  # what the first question works on
     if not turns and row["extra"]:
         turns.append(("as it stood", row["extra"]))
     return SampleRow(

@@ -204,7 +204,10 @@ class Dataset:
         """Give columns of all rows, in order (see `Shard.view`). Lazy: collect it with the streaming engine."""
         views = [shard.view(columns, before_stage=before_stage) for shard in self.shards]
         if not views:
-            return pl.DataFrame(schema={c: TEXT_SCHEMA.get(c, pl.String()) for c in columns}).lazy()
+            known = {"kept": pl.Boolean(), **TEXT_SCHEMA}
+            for own in ANNOTATION_COLUMNS.values():
+                known.update(own)
+            return pl.DataFrame(schema={c: known.get(c, pl.String()) for c in columns}).lazy()
         return pl.concat(views, how="vertical")
 
     def records(self, split: str) -> Iterator[Record]:

@@ -41,6 +41,18 @@ def test_where_too_many_words_differ_lines_are_compared_and_else_all_of_it() -> 
     assert word_diff(long + "x", "other " + long) == [("removed", long + "x"), ("added", "other " + long)]
 
 
+def test_words_that_repeat_between_others_are_not_looked_at_again_for_each_match() -> None:
+    """A thousand words that have their blanks in common, or every second word, would take a minute."""
+    one, other = (" ".join(f"{begin}{n}" for n in range(990)) for begin in "xy")
+    assert word_diff(one, other) == [("removed", one), ("added", other)]
+    one, other = (" ".join(f"the {begin}{n}" for n in range(490)) for begin in "xy")
+    assert word_diff(one, other) == [("removed", one), ("added", other)]
+    turns = [(("user", f"{n}"), ("assistant", "Yes.")) for n in range(5_000)]
+    before, after = ([("user", begin), *(turn for pair in turns for turn in pair)] for begin in "xy")
+    after[2::2] = [("assistant", "No.")] * 5_000
+    assert len(list(changed_texts(row(*before), row(*after)))) == 5_001
+
+
 def row(*turns: tuple[str, str], context: str | None = None) -> dict[str, Any]:
     return {"messages": [{"role": role, "content": content} for role, content in turns], "context": context}
 

@@ -77,5 +77,5 @@ def test_a_sample_shows_the_context_and_cuts_what_is_long(tmp_path: Path) -> Non
     long = "a" * (MOST_CHARACTERS + 500)
     made = dataset_of(tmp_path, {"s": [question("Why?", long, context="Because.", key="x")]})
     [row] = sample_rows(made, [lineage_id("s", "x"), lineage_id("s", "other")]).values()
-    assert [role for role, _ in row.turns] == ["user", "assistant", "context"]
-    assert row.turns[1][1] == "a" * MOST_CHARACTERS + " … 500 more characters"
+    assert [role for role, _ in row.turns] == ["user", "context", "assistant"]
+    assert row.turns[2][1] == "a" * MOST_CHARACTERS + " … 500 more characters"

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from curate.diff.account import SettingChange
 from curate.diff.attribution import CAUSES, attribute, differing_keys
 from curate.diff.changes import Diff, compare
+from curate.diff.columns import setting_changes
 from curate.diff.upstream import pair_upstream
 from curate.version import Draft
 from schemas.dataset import Dataset
@@ -71,6 +73,10 @@ def test_a_setting_that_a_release_did_not_know_yet_is_no_difference_while_it_is_
 
     assert differing_keys(judged.manifest, known_since(value=False).manifest) == {}
     assert differing_keys(judged.manifest, known_since(3).manifest) == {"rules": ["late"]}
+    assert setting_changes(judged.manifest, known_since(value=False).manifest) == ()
+    assert setting_changes(judged.manifest, known_since({"a": 1}).manifest) == (
+        SettingChange("rules", "late.a", None, 1),
+    )
     assert differing_keys(known_since(3).manifest, known_since(4).manifest) == {"rules": ["late"]}
 
 

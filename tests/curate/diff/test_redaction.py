@@ -131,7 +131,7 @@ def test_names_and_tool_calls_of_a_sample_are_masked_too() -> None:
     said[1]["tool_calls"] = json.dumps([{"name": "mail", "arguments": {"to": MAIL}}])
     other = [dict(m) for m in said]
     other[0]["content"], other[1]["tool_calls"] = "Ask <EMAIL>.", other[1]["tool_calls"].replace(MAIL, "<EMAIL>")
-    row = {"messages": said, "context": CARD, "extra": MAIL, "reject_detail": MAIL}
+    row: dict[str, Any] = {"messages": said, "context": CARD, "extra": MAIL, "reject_detail": MAIL}
     shown = masked_row(row, {"messages": other, "context": "<CARD>"})
     assert MAIL not in str(shown)
     assert (shown["context"], shown["messages"][0]["content"]) == (MASK, f"Ask {MASK}")
