@@ -125,11 +125,17 @@ def _read(
     found: list[pl.DataFrame] = []
     for (number,), rows in places.drop_nulls().partition_by("shard", as_dict=True).items():
         own = read(dataset.shards[int(number)], pl.col("row").is_in(rows["row"].implode()))
-        found.append(then(own).collect(engine="streaming").with_columns(shard=pl.lit(number, pl.UInt32)))
+        chosen = then(own).collect(engine="streaming")
+        found.append(_alone(chosen).with_columns(shard=pl.lit(number, pl.UInt32)))
     if not found:
         return None
     rows = places.select("shard", "row").join(pl.concat(found), on=["shard", "row"], how="left", maintain_order="left")
     return rows.drop("shard", "row")
+
+
+def _alone(rows: pl.DataFrame) -> pl.DataFrame:
+    """Copy rows, so that they do not hold all the texts of the shard that they were chosen from."""
+    return pl.DataFrame(rows.to_arrow(compat_level=pl.CompatLevel.oldest()))
 
 
 def _nulls(like: pl.LazyFrame, places: pl.DataFrame) -> pl.DataFrame:
