@@ -86,7 +86,7 @@ class Draft:
             name=self.name,
             seq=seq,
             created=now(),
-            message=message,
+            message=message.encode(errors="replace").decode(),  # a terminal can give bytes that are no UTF-8
             code_version=code_version(),
             parents=parents,
             semver=FIRST_VERSION,

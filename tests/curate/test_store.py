@@ -4,6 +4,7 @@ import errno
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,14 @@ def test_an_unchanged_draft_commits_nothing(tmp_path: Path) -> None:
     second = dataset_of(tmp_path, {"s": [question("a", "b")]})
     assert second.manifest == first.manifest
     assert versions_of(tmp_path, "d") == [1]
+
+
+def test_a_message_that_is_no_utf8_does_not_lose_the_version(tmp_path: Path) -> None:
+    first = dataset_of(tmp_path, {"s": [question("a", "b")]})
+    draft = Draft.of(first.manifest)
+    source = first.manifest.sources[0].model_copy(update={"terms": "other"})
+    done = commit_version(Store(tmp_path), replace(draft, sources=(source,)), first.manifest, "caf\udce9")
+    assert read_manifest(tmp_path / "datasets/d/versions/000002.json").message == done.manifest.message == "caf?"
 
 
 @pytest.mark.parametrize("name", ["a/b", "..", "", ".hidden", "y.json", "a..b", "x" * 101, "naïve", "a b", "-a"])
