@@ -383,7 +383,7 @@ def test_why_tells_who_said_what_and_the_correction_with_its_author(mix: Dataset
         "kept (corrected by alice)",
     ]
     assert told[0]["correction"] == "A better answer."
-    assert ("added", "A") in told[1]["changes"]["messages[1] assistant"]
+    assert ("added", "A better answer.") in told[1]["changes"]["messages[1] assistant"]
     rejected = [e.what for e in why(after, Store(mix.root), "s:3").history if e.stage == "review"]
     assert rejected == [
         "bob, 2026-01-02 00:00:02 UTC: reject; issues: flag:refusal",
