@@ -268,7 +268,7 @@ def test_why_names_the_match_its_similarity_and_its_dataset(mix: Sft, tmp_path: 
     assert 0.8 <= event["jaccard"] < 1
     said = mix("why", "mix", "a:2").out
     assert f"the row that is kept: {event['duplicate_of']} (e.json row 1 of eval@1)" in said
-    assert f"jaccard: {event['jaccard']:.3f}" in said
+    assert f"jaccard {event['jaccard']:.3f}" in said
 
 
 # bad input ------------------------------------------------------------------------------------------------------------

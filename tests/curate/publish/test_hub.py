@@ -169,6 +169,7 @@ def test_a_hub_that_is_not_there_is_told(published: Published, monkeypatch: pyte
     monkeypatch.setenv("HF_ENDPOINT", gone.url)
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "token"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     with pytest.raises(StoreError, match=f"{gone.url} cannot be reached"):
         push(published.files[0].parent, published.facts, "acme/fens", private=False, unlicensed=False, revision="main")
 
@@ -187,6 +188,7 @@ def test_a_password_in_the_address_of_the_hub_is_not_told(
     monkeypatch.setenv("HF_ENDPOINT", f"http://mara:p@ss@{host}")
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "token"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     assert page_of("acme/fens") == f"{gone.url}/datasets/acme/fens"
     with pytest.raises(StoreError, match="cannot be reached") as told:
         push(published.files[0].parent, published.facts, "acme/fens", private=False, unlicensed=False, revision="main")
