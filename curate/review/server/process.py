@@ -26,6 +26,9 @@ from schemas.review_config import ServeConfig
 
 LAUNCH = Path(__file__).parent / "inside" / "launch.py"
 
+_LOOK_S = 0.2
+"""How often a server that is waited for is looked at."""
+
 USUAL_PORT = 6900
 """Where Argilla's own start command and its client listen and look."""
 
@@ -111,7 +114,10 @@ class Server:
 
     def wait(self) -> None:
         """Wait until it is told to stop (`kill` of its process). Raises ReviewError where it ends in another way."""
-        self._process.wait()
+        while (
+            self._process.poll() is None
+        ):  # a blocking wait would not see Ctrl-C once a library has a handler of its own
+            time.sleep(_LOOK_S)
         self.home.clear_address()
         if self._process.returncode:
             raise _died(self._process, self.home, "stopped by itself")
