@@ -1,4 +1,4 @@
-"""`sft curate audit`: what would be trained, told by `train.audit` about the rows of a version."""
+"""`sft curate audit`: what would be trained, told by `train.text.audit` about the rows of a version."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +10,7 @@ from cli.render import next_commands, number, out, print_json, progress, say, ta
 if TYPE_CHECKING:
     from schemas.dataset import Dataset
     from schemas.record import Record
-    from train.audit import Audit, Tally
+    from train.text.audit import Audit, Tally
 
 SPLITLESS = "(no split)"
 BAR = 40
@@ -24,9 +24,9 @@ def audit(ref: str, tokenizer: str, max_tokens: int, root: Path, *, rows: int, j
     needs_torch("sft curate audit")
     quiet_transformers()
     from schemas.dataset import open_dataset
-    from train.audit import audit as audited
-    from train.audit import load_tokenizer
-    from train.template import Template
+    from train.text.audit import audit as audited
+    from train.text.audit import load_tokenizer
+    from train.text.template import Template
 
     dataset = open_dataset(ref, root)
     template = Template(load_tokenizer(tokenizer, lambda: _train_records(dataset)), tokenizer)
@@ -124,7 +124,7 @@ def _bar(count: int, most: int) -> str:
 
 def _refused(found: "Audit", rows: int) -> None:
     """Print why records are refused, by source, and name the first ones of them."""
-    from train.audit import MEANINGS
+    from train.text.audit import MEANINGS
 
     counts = [
         (reason, source, number(n), MEANINGS.get(reason, ""))

@@ -202,8 +202,8 @@ def _said(
 ) -> tuple[dict[str, Any], dict[str, int]]:
     from cli.train import Display
     from curate.review.compare import Said
-    from train.answers import answer
-    from train.folder import RunFolder
+    from train.evaluation.answers import answer
+    from train.run.folder import RunFolder
 
     assert opened.folder is not None  # noqa: S101 # push_run has seen to it
     quiet_transformers()
@@ -375,7 +375,7 @@ def open_run(name: str, store: Path, *, own_store: bool) -> _Opened:
     """
     from curate.review.compare import Run
     from curate.store import Store
-    from train.folder import RunFolder
+    from train.run.folder import RunFolder
 
     folder = Path(name)
     if folder.is_dir() or "/" in name:

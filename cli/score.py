@@ -20,7 +20,7 @@ from schemas.record import Record, record_of
 if TYPE_CHECKING:
     from curate.pipeline import Makers
     from curate.quality.distribution import Scores
-    from train.difficulty import DifficultyModel
+    from train.evaluation.difficulty import DifficultyModel
 
 
 SHORT_ID = 8
@@ -66,8 +66,8 @@ def make_scorers(dataset: Dataset, config: ScoreConfig) -> list[Scorer]:
 def _difficulty(dataset: Dataset, config: ScoreConfig, model: str) -> "DifficultyScorer":
     needs_torch("sft curate score --difficulty")
     from schemas.train_config import TrainConfig
-    from train.difficulty import DifficultyModel
-    from train.model import TINY
+    from train.evaluation.difficulty import DifficultyModel
+    from train.model.load import TINY
 
     quiet_transformers()
     settings = {"model": model, "max_tokens": config.max_tokens, "precision": config.precision, "device": config.device}

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from schemas.dataset import Dataset
-    from train.evaluate import Evaluation
-    from train.loop import StepMetrics
-    from train.outcome import Result
-    from train.preflight import Preflight
-    from train.run import Data
+    from train.evaluation.losses import Evaluation
+    from train.run.loop import StepMetrics
+    from train.run.outcome import Result
+    from train.run.preflight import Preflight
+    from train.run.run import Data
 
 PLAIN_LINES = 10
 """Lines about steps that a run prints where there is no terminal."""
@@ -90,16 +90,16 @@ def train(
         display = stack.enter_context(Display(quiet=json))
         quiet_transformers()
         if dry_run:
-            from train.run import prepare
+            from train.run.run import prepare
 
             report = prepare(config, data, display).report
             _tell_dry_run(report, json=json)
             return
         from curate.store import Store
         from schemas.remote import shown
-        from train import interruption
-        from train.folder import RunFolder
-        from train.run import run
+        from train.run import interruption
+        from train.run.folder import RunFolder
+        from train.run.run import run
 
         folder = out_folder or _default_folder(data, config)
         resume_with = shlex.join(["sft", "train", "--resume", "--out", str(folder)])
@@ -214,13 +214,13 @@ class Display(AbstractContextManager["Display"]):
 def _saved(folder: Path) -> dict[str, Any]:
     if not (folder / "run.json").is_file():
         raise ConfigError(f"--resume {folder}", "no run in this folder", "a run folder", "start it without --resume")
-    from train.folder import RunFolder
+    from train.run.folder import RunFolder
 
     return RunFolder(folder).read_json("config.json")
 
 
 def _data(dataset: "Dataset", reference: str) -> "Data":
-    from train.run import Data
+    from train.run.run import Data
 
     stale = dataset.stale()
     return Data(

@@ -10,7 +10,7 @@ import pytest
 
 from curate.review.form import Card, Form
 from tests.cli.conftest import Sft
-from train import tiny
+from train.model import tiny
 
 
 class FakeReview:
@@ -98,7 +98,7 @@ def test_push_answers_once_sends_once_and_pull_brings_wins_ties_and_losses(
     assert len(review.cards) == found["new"] > 0
 
     with monkeypatch.context() as patched:  # no model is loaded again, and the run is found from another folder
-        patched.setattr("train.answers.answer", None)
+        patched.setattr("train.evaluation.answers.answer", None)
         patched.chdir(tmp_path.parent)
         again = sft(*PUSH, str(tmp_path / run), *SHORT, "--json").json
     assert (again["new"], again["there"]) == (0, found["new"])

@@ -17,7 +17,7 @@ from tests.curate.quality.test_embed import save_static_model
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small Llama with its tokenizer, saved as anybody would."""
     from tests.train.world import make_records, small_llama
-    from train.tiny import tiny_tokenizer
+    from train.model.tiny import tiny_tokenizer
 
     folder = tmp_path_factory.mktemp("models") / "small"
     tokenizer = tiny_tokenizer(make_records(24))

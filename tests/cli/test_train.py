@@ -18,9 +18,10 @@ from cli.train import Display, resolve
 from schemas.errors import ConfigError
 from tests.cli.conftest import Sft
 from tests.train.world import make_records, small_llama
-from train import checkpoint, tiny
-from train import run as run_module
-from train.loop import StepMetrics
+from train.model import tiny
+from train.run import checkpoint
+from train.run import run as run_module
+from train.run.loop import StepMetrics
 
 SETTINGS = ("--max-steps", "30", "--batch", "4", "--sample-tokens", "8", "--device", "cpu")
 

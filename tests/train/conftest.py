@@ -10,10 +10,10 @@ from transformers import PreTrainedTokenizerFast
 from schemas.record import Record
 from schemas.train_config import TrainConfig
 from tests.train.world import make_records, small_llama
-from train import attention
-from train.model import Base, Trainee, adapt, choose_device
-from train.template import Encoded, Template, encode
-from train.tiny import tiny_tokenizer
+from train.model.load import Base, Trainee, adapt, choose_device
+from train.model.tiny import tiny_tokenizer
+from train.step import attention
+from train.text.template import Encoded, Template, encode
 
 
 @pytest.fixture(scope="session")

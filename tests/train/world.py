@@ -7,9 +7,9 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from schemas.record import Message, Record
-from train import attention
-from train.evaluate import Evaluation
-from train.loop import StepMetrics
+from train.evaluation.losses import Evaluation
+from train.run.loop import StepMetrics
+from train.step import attention
 
 torch.set_num_threads(1)
 

@@ -1,0 +1,257 @@
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from peft import AutoPeftModelForCausalLM
+from tokenizers import AddedToken
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from schemas.errors import CheckFailedError, ConfigError, InputError
+from schemas.record import Record
+from schemas.train_config import TrainConfig
+from tests.train.world import Watcher, make_records, record
+from train.model import tiny
+from train.run import run as run_module
+from train.run.run import Data, prepare, run
+
+MODEL = {"device": "cpu", "batch": 4, "max_tokens": 256, "lr": 5e-3, "sample_tokens": 8}
+
+
+@pytest.fixture(autouse=True)
+def short_pretraining(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiny, "PRETRAIN_STEPS", 30)
+
+
+def data_of(train: list[Record], val: list[Record] | None = None, **other: Any) -> Data:
+    return Data("mix", 3, "m" * 64, "v" * 64, tuple(train), tuple(val or ()), **other)
+
+
+def config_of(model: str | Path = "tiny", **settings: Any) -> TrainConfig:
+    return TrainConfig(model=str(model), **{**MODEL, **settings})
+
+
+def repeating(count: int) -> list[Record]:
+    """Records that are alike, so that even a tiny model learns what is asked of it."""
+    return [
+        record(
+            i, ("user", f"say number {i % 5}"), ("assistant", f"the number is {i % 5} my friend"), source="ab"[i % 2]
+        )
+        for i in range(count)
+    ]
+
+
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated")  # peft 0.21 on transformers 5.23
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_a_run_of_tiny_learns_and_leaves_every_file_of_the_design(tmp_path: Path, method: str) -> None:
+    watcher = Watcher()
+    long = record(99, ("user", "hi"), ("assistant", "word " * 400), source="b")
+    records = repeating(60)
+    out = tmp_path / "run"
+    result = run(config_of(method=method, max_steps=40), data_of([*records[:50], long], records[50:]), out, watcher)
+
+    before, after = result.ending.before, result.ending.after
+    assert before is not None
+    assert after is not None
+    assert after.overall.perplexity < before.overall.perplexity / 3
+    assert after.by_source.keys() == {"a", "b"}
+    names = {"metrics.jsonl", "training.log", "config.json", "run.json", "records.arrow", "samples.json"}
+    assert {p.name for p in out.iterdir()} >= {*names, "rejected.jsonl", "final", "best", "checkpoints", "base"}
+
+    facts = json.loads((out / "run.json").read_text())
+    assert facts["manifest"] == "m" * 64
+    assert facts["versions"].keys() == {"sft-toolkit", "torch", "transformers", "peft"}
+    assert facts["identity"].keys() == {"manifest", "train_visible", "template", "plan", "base", "tokenizer"}
+    assert facts["ended"] >= facts["started"]
+    assert json.loads((out / "config.json").read_text())["train"]["lr"] == 5e-3
+    rejected = [json.loads(line) for line in (out / "rejected.jsonl").read_text().splitlines()]
+    assert [(r["id"], r["split"], r["reason"]) for r in rejected] == [(long.id, "train", "overlong")]
+    assert "1 train records not used (overlong): 1 of b" in (out / "training.log").read_text()
+
+    table = pa.ipc.open_file(pa.memory_map(str(out / "records.arrow"))).read_all()
+    assert table.num_rows == 60
+    assert sorted(table["id"].to_pylist()) == sorted(r.id for r in records)
+    val = [row for row in table.to_pylist() if row["split"] == "val"]
+    nll = sum(row["loss"] * row["n_target_tokens"] for row in val)
+    assert nll / sum(row["n_target_tokens"] for row in val) == pytest.approx(after.overall.loss)
+    assert all(row["loss_before"] > row["loss"] for row in val)
+
+    assert len(result.samples) == 2
+    assert result.samples[0].reference == records[50].messages[1].content
+    tokenizer = AutoTokenizer.from_pretrained(out / "final")
+    loader = AutoPeftModelForCausalLM if method == "lora" else AutoModelForCausalLM
+    model = loader.from_pretrained(out / "final")
+    prompt = tokenizer.apply_chat_template(
+        [{"role": "user", "content": records[50].messages[0].content}],
+        add_generation_prompt=True,
+        return_tensors="pt",
+        return_dict=True,
+    )
+    plain = model.generate(**prompt, max_new_tokens=8, do_sample=False)[0, prompt["input_ids"].shape[1] :]
+    assert tokenizer.decode(plain, skip_special_tokens=True) == result.samples[0].answer
+
+
+def test_without_validation_records_best_is_final(model_folder: Path, tmp_path: Path) -> None:
+    result = run(config_of(model_folder, max_steps=2), data_of(make_records(12)), tmp_path / "run", Watcher())
+    assert result.ending.after is None
+    names = ("final", "best")
+    one, other = ((tmp_path / "run" / n / "adapter_model.safetensors").read_bytes() for n in names)
+    assert one == other
+
+
+def test_a_dry_run_writes_nothing(model_folder: Path, tmp_path: Path) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    report = prepare(config_of(model_folder), data_of(make_records(12)), Watcher()).report
+    assert report.train_records == 12
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_folder_that_holds_a_run_is_left_alone(model_folder: Path, tmp_path: Path) -> None:
+    data = data_of(make_records(12))
+    run(config_of(model_folder, max_steps=1), data, tmp_path / "run", Watcher())
+    with pytest.raises(ConfigError, match=re.escape("already holds a run") + ".*--resume"):
+        run(config_of(model_folder, max_steps=1), data, tmp_path / "run", Watcher())
+
+
+def test_a_folder_with_other_files_is_left_alone(model_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.txt").write_text("years of work")
+    with pytest.raises(ConfigError, match="holds other files"):
+        run(config_of(model_folder), data_of(make_records(12)), tmp_path / "thesis", Watcher())
+
+
+def test_after_a_failed_preflight_the_same_folder_can_be_used(model_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(CheckFailedError, match=r"no record can be trained on: 12 train records not used \(overlong\)"):
+        run(config_of(model_folder, max_tokens=16), data_of([long_one(i) for i in range(12)]), out, Watcher())
+    assert len((out / "rejected.jsonl").read_text().splitlines()) == 12
+    run(config_of(model_folder, max_steps=1), data_of(make_records(12)), out, Watcher())
+
+
+def long_one(number: int) -> Record:
+    return record(number, ("user", "hi"), ("assistant", "the cat sat on a mat " * 9))
+
+
+def test_no_training_rows_is_an_input_error(model_folder: Path) -> None:
+    with pytest.raises(InputError, match="no kept rows in split train") as error:
+        prepare(config_of(model_folder), data_of([], make_records(3)), Watcher())
+    assert error.value.exit_code == 2
+
+
+def test_stale_stages_are_said(model_folder: Path) -> None:
+    watcher = Watcher()
+    prepare(config_of(model_folder), data_of(make_records(12), warnings=("stale stages: dedup",)), watcher)
+    assert "warning: stale stages: dedup" in watcher.lines
+
+
+def test_rows_are_never_longer_than_the_model_was_made_for(model_folder: Path) -> None:
+    watcher = Watcher()
+    found = prepare(config_of(model_folder, max_tokens=4096), data_of(make_records(12)), watcher)
+    assert found.plan.max_tokens == 512
+    assert "max_tokens 4096 lowered to 512, the model's context" in watcher.lines
+
+
+def test_resuming_with_another_setting_or_dataset_is_refused_by_name(model_folder: Path, tmp_path: Path) -> None:
+    data = data_of(make_records(12))
+    out = tmp_path / "run"
+    run(config_of(model_folder, max_steps=2), data, out, Watcher())
+    with pytest.raises(ConfigError, match="max_steps was 2 and is 3 now"):
+        run(config_of(model_folder, max_steps=3), data, out, Watcher(), resume=True)
+    with pytest.raises(ConfigError, match="the manifest was mmmm"):
+        run(config_of(model_folder, max_steps=2), replace(data, manifest="n" * 64), out, Watcher(), resume=True)
+    with pytest.raises(ConfigError, match="no run in this folder"):
+        run(config_of(model_folder), data, tmp_path / "nowhere", Watcher(), resume=True)
+
+
+def test_a_run_of_tiny_killed_and_resumed_ends_as_one_never_killed(tmp_path: Path) -> None:
+    class KilledError(Exception):
+        pass
+
+    def kill(step: int) -> None:
+        if step == 5:
+            raise KilledError
+
+    records = repeating(24)
+    data = data_of(records[:20], records[20:])
+    config = config_of(max_steps=8, save_every=3)
+    run(config, data, tmp_path / "whole", Watcher())
+    with pytest.raises(KilledError):
+        run(config, data, tmp_path / "killed", Watcher(kill))
+    resumed = run(config, data, tmp_path / "killed", Watcher(), resume=True)
+    name = "final/adapter_model.safetensors"
+    assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert resumed.ending.before is not None
+    again = run(config, data, tmp_path / "killed", Watcher(), resume=True)
+    assert again.run_id == resumed.run_id
+
+
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated")  # peft 0.21 on transformers 5.23
+@pytest.mark.parametrize(
+    ("generation", "said", "kept"),
+    [
+        ({"do_sample": False, "temperature": 0.6, "top_p": 0.9}, "without do_sample", True),
+        ({"num_beams": 1, "length_penalty": 2.0, "early_stopping": True}, "contradicts itself", None),
+    ],
+)
+def test_a_base_whose_generation_config_contradicts_itself_is_mended_before_step_0_and_saved(
+    model_folder: Path, tmp_path: Path, generation: dict[str, Any], said: str, kept: bool | None
+) -> None:
+    (model_folder / "generation_config.json").write_text(json.dumps(generation))
+    watcher = Watcher()
+    run(config_of(model_folder, method="full", max_steps=1), data_of(make_records(12)), tmp_path / "run", watcher)
+    assert [line for line in watcher.lines if said in line]
+    saved = json.loads((tmp_path / "run" / "final" / "generation_config.json").read_text())
+    assert saved.get("do_sample") == kept
+
+
+@pytest.mark.parametrize("kind", ["longrope", "dynamic"])
+def test_records_stay_within_the_length_up_to_which_rope_is_one_for_all(model_folder: Path, kind: str) -> None:
+    file = model_folder / "config.json"
+    config = json.loads(file.read_text())
+    rope = {"rope_type": kind, "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 128}
+    if kind == "longrope":
+        rope |= {"short_factor": [1.0, 1.0], "long_factor": [4.0, 4.0]}
+    file.write_text(json.dumps({**config, "rope_parameters": rope}))
+    watcher = Watcher()
+    assert prepare(config_of(model_folder), data_of(make_records(12)), watcher).plan.max_tokens == 128
+    assert any("max_tokens 256 lowered to 128" in line and kind in line for line in watcher.lines)
+
+
+def test_another_tokenizer_is_refused_and_other_versions_are_a_warning(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, config, out = data_of(make_records(12)), config_of(model_folder, max_steps=1), tmp_path / "run"
+    run(config, data, out, Watcher())
+    watcher = Watcher()
+    version = run_module._version
+    with monkeypatch.context() as patched:
+        patched.setattr(run_module, "_version", lambda name: "9.9" if name == "transformers" else version(name))
+        run(config, data, out, watcher, resume=True)
+    (warning,) = [line for line in watcher.lines if "is 9.9 now" in line]
+    assert warning.startswith("warning: transformers was")
+    load = run_module.load_base
+
+    def load_other(*arguments: Any, **named: Any) -> Any:
+        base = load(*arguments, **named)
+        base.tokenizer.backend_tokenizer.add_tokens([AddedToken("never said", normalized=False)])
+        return base
+
+    monkeypatch.setattr(run_module, "load_base", load_other)
+    with pytest.raises(ConfigError, match=r"the tokenizer was .* in the checkpoint"):
+        run(config, data, out, Watcher(), resume=True)
+
+
+@pytest.mark.parametrize("model", ["model", "tiny"])
+def test_a_run_by_relative_paths_leaves_absolute_ones(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run(config_of(model, max_steps=1, samples=0), data_of(make_records(12)), Path("run"), Watcher())
+    base = model_folder if model == "model" else tmp_path / "run" / "base"
+    adapter = json.loads((tmp_path / "run" / "final" / "adapter_config.json").read_text())
+    assert adapter["base_model_name_or_path"] == str(base.resolve())
+    saved = json.loads((tmp_path / "run" / "config.json").read_text())["train"]["model"]
+    assert saved == (str(base.resolve()) if model == "model" else "tiny")

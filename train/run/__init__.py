@@ -1,0 +1,1 @@
+"""A run: what is checked before it, the loop, what it leaves."""

@@ -1,0 +1,347 @@
+"""A run from records to weights: load, encode, plan, check, train, score, save.
+
+`prepare` does everything up to step 0 and writes nothing but what explains a refusal; `run` does the rest. The dataset
+comes in as `Data`: plain records and the digests that name them, so that nothing here knows of stores.
+"""
+
+import platform
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from hashlib import blake2b
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import GenerationConfig, PreTrainedModel
+
+from schemas.errors import CheckFailedError, ConfigError, InputError
+from schemas.record import Record
+from schemas.train_config import RESUMABLE, TrainConfig
+from train.evaluation.losses import Evaluation, RecordLoss, evaluation
+from train.evaluation.samples import Sample, sample_answers
+from train.model import tiny
+from train.model.load import TINY, Base, Trainee, adapt, load_base, located
+from train.plan import Item, Plan, make_plan
+from train.run import checkpoint
+from train.run.checkpoint import Identity
+from train.run.folder import RunFolder, whole_folder
+from train.run.loop import Listener, Run, score, train
+from train.run.outcome import Ending, Result, save
+from train.run.preflight import Preflight, count_refused, preflight
+from train.step import attention
+from train.text.template import Encoded, Template, encode
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """What a run is trained on: the kept records of two splits, and what names them."""
+
+    name: str
+    seq: int
+    manifest: str
+    train_visible: str
+    train: tuple[Record, ...]
+    val: tuple[Record, ...]
+    warnings: tuple[str, ...] = ()
+    reference: str = ""
+    """What --resume opens the dataset by, from any folder; by default NAME@SEQ."""
+    store: str | None = None
+    """The absolute path of the store that --resume looks in."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """A run that passed its preflight."""
+
+    config: TrainConfig
+    trainee: Trainee
+    base: Base
+    template: Template
+    train: Encoded
+    val: Encoded
+    plan: Plan
+    identity: Identity
+    report: Preflight
+
+
+def prepare(config: TrainConfig, data: Data, listener: Listener, folder: RunFolder | None = None) -> Prepared:
+    """Do everything that comes before step 0. With a folder: log there, and list the records that are not used.
+
+    Raises InputError without train records, ModelError for model, tokenizer or template, CheckFailedError where the
+    preflight finds something.
+    """
+
+    def say(line: str) -> None:
+        listener.note(line)
+        if folder:
+            folder.log(line)
+
+    if not data.train:
+        raise InputError(
+            f"dataset {data.name}@{data.seq}", "no kept rows in split train", "at least one", "run sft curate split"
+        )
+    for warning in data.warnings:
+        say(f"warning: {warning}")
+    base = _base(config, data, listener, folder)
+    template = Template(base.tokenizer, base.name)
+    trainee = adapt(base, config)
+    say(f"model {base.name} on {base.device}, method {config.method}")
+    for note in (*trainee.notes, *template.notes):
+        say(note)
+    max_tokens = _context(config, trainee, say)
+    if note := _make_generation_sound(trainee.network):
+        say(note)
+    trained = encode(data.train, template, max_tokens=max_tokens)
+    validated = encode(data.val, template, max_tokens=max_tokens)
+    if folder:
+        folder.write_jsonl(
+            "rejected.jsonl",
+            ({"split": s, **asdict(r)} for s, e in (("train", trained), ("val", validated)) for r in e.refusals),
+        )
+    if not trained.examples:
+        counts = "; ".join(str(refused) for refused in count_refused("train", trained.refusals))
+        raise CheckFailedError(f"dataset {data.name}@{data.seq}", f"no record can be trained on: {counts}", "some")
+    plan = _plan(config, trained, max_tokens, data)
+    backend: Any = base.tokenizer.backend_tokenizer  # a fast tokenizer: Template has seen to it
+    identity = Identity(
+        data.manifest,
+        data.train_visible,
+        _digest(template.text),
+        plan.digest,
+        base.digest,
+        _digest(backend.to_str()),
+    )
+    report = preflight(trainee, template, train=trained, val=validated, plan=plan)
+    for line in report.lines():
+        say(line)
+    return Prepared(config, trainee, base, template, trained, validated, plan, identity, report)
+
+
+def run(
+    config: TrainConfig, data: Data, out: Path, listener: Listener, *, resume: bool = False, resume_with: str = ""
+) -> Result:
+    """Train in a folder. Raises what `prepare` and `train` raise, and ConfigError for the folder.
+
+    `resume_with` is the command that an interrupted run tells people to go on with.
+    """
+    started = time.time()
+    folder = RunFolder(out)
+    config = config.model_copy(update={"model": located(config.model)})
+    if resume:
+        check_resumable(folder, config)
+    else:
+        folder.claim()
+    prepared = prepare(config, data, listener, folder)
+    this = Run(
+        config,
+        prepared.trainee,
+        prepared.plan,
+        prepared.train.examples,
+        prepared.val.examples,
+        prepared.identity,
+        folder,
+        listener,
+        resume_with or f"sft train --resume --out {out}",
+    )
+    facts = _open(this, prepared, data, resume=resume)
+    _set_stop_tokens(prepared)
+    before = _before(this)
+    cursor, after = train(this, resume=resume)
+    ending = Ending(cursor, before, after)
+    save(this, ending)
+    ask_from = (data.val, prepared.val) if prepared.val.examples else (data.train, prepared.train)
+    samples = _samples(this, prepared.template, *ask_from)
+    ended = {**facts, "ended": datetime.now(UTC).isoformat(timespec="seconds"), **ending.facts()}
+    folder.write_json("run.json", ended)
+    this.say(f"finished after {cursor.step} steps; weights in {folder.path / 'final'}")
+    return Result(folder.path, facts["run_id"], prepared.report, ending, samples, time.time() - started, ended)
+
+
+def check_resumable(folder: RunFolder, config: TrainConfig) -> None:
+    """Raise ConfigError where there is no run to go on with, or its settings were others."""
+    if not folder.holds_run():
+        raise ConfigError(
+            f"--resume {folder.path}", "no run in this folder", "a run folder", "start it without --resume"
+        )
+    was = TrainConfig.model_validate(folder.read_json("config.json")["train"])
+    for name in TrainConfig.model_fields:
+        old, new = getattr(was, name), getattr(config, name)
+        if old != new and name not in RESUMABLE:
+            raise ConfigError(
+                f"--resume {folder.path}",
+                f"{name} was {old} and is {new} now",
+                "the settings that the run was started with",
+                "leave the option out, or start anew with another --out",
+            )
+
+
+def _base(config: TrainConfig, data: Data, listener: Listener, folder: RunFolder | None) -> Base:
+    if config.model != TINY:
+        return load_base(config, data.train)
+    done = listener.work("building tiny", tiny.PRETRAIN_STEPS)
+    base = load_base(config, data.train, tiny_base=folder.base if folder else None, on_step=lambda _: done(1))
+    if folder and not folder.base.is_dir():
+        with whole_folder(folder.base) as place:
+            base.model.set_attn_implementation("sdpa")
+            base.model.save_pretrained(str(place))
+            base.tokenizer.save_pretrained(str(place))
+        # Read back what was written: a resumed run starts from these files, so this one does too.
+        notes = base.notes
+        base = load_base(config, data.train, tiny_base=folder.base)
+        return Base(base.model, base.tokenizer, base.name, base.digest, base.device, notes)
+    return base
+
+
+def _context(config: TrainConfig, trainee: Trainee, say: Any) -> int:
+    """Give the tokens per row: what was asked for, and never more than the model was made for."""
+    limit, what = attention.context(trainee.network.config)
+    if limit is None or limit >= config.max_tokens:
+        return config.max_tokens
+    say(f"max_tokens {config.max_tokens} lowered to {limit}, {what}")
+    return limit
+
+
+def _make_generation_sound(network: PreTrainedModel) -> str | None:
+    """Mend a generation config that contradicts itself, as published ones do: transformers would not save it. Say so.
+
+    What is unknown to make sense is reset to greedy answers with the model's own special tokens.
+    """
+    settings = getattr(network, "generation_config", None)
+    if settings is None or _is_sound(settings):
+        return None
+    settings.do_sample = True  # the usual fault: temperature and top_p without it
+    if _is_sound(settings):
+        return "the model's generation_config has sampling settings without do_sample: set, so that it can be saved"
+    ids = {name: getattr(settings, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    network.generation_config = GenerationConfig(**ids)
+    return "the model's generation_config contradicts itself: reset, so that it can be saved"
+
+
+def _is_sound(settings: GenerationConfig) -> bool:
+    try:
+        settings.validate(strict=True)
+    except ValueError:
+        return False
+    return True
+
+
+def _plan(config: TrainConfig, trained: Encoded, max_tokens: int, data: Data) -> Plan:
+    try:
+        return make_plan(
+            [Item(e.id, len(e), e.weight) for e in trained.examples],
+            max_tokens=max_tokens,
+            batch=config.batch,
+            max_epochs=config.max_epochs,
+            max_steps=config.max_steps,
+            seed=config.seed,
+        )
+    except ValueError as error:
+        raise CheckFailedError(
+            f"dataset {data.name}@{data.seq}", str(error), "records with a weight above 0"
+        ) from error
+
+
+def _open(this: Run, prepared: Prepared, data: Data, *, resume: bool) -> dict[str, Any]:
+    """Write config.json and run.json, which claims the folder; on resume check them instead."""
+    folder = this.folder
+    versions = {name: _version(name) for name in ("sft-toolkit", "torch", "transformers", "peft")}
+    if resume:
+        facts: dict[str, Any] = folder.read_json("run.json")
+        checkpoint.check_identity(folder.path, Identity(**facts["identity"]), prepared.identity)
+        for name, now in versions.items():
+            if (was := facts["versions"].get(name)) != now and name != "sft-toolkit":
+                this.say(f"warning: {name} was {was} and is {now} now: weights may differ from those of a whole run")
+        if facts["ended"]:
+            folder.log("this run had finished: its last files are written anew")
+        return facts
+    start = datetime.now(UTC)
+    facts = {
+        "run_id": f"{start:%Y%m%dT%H%M%S}-{_digest(str(folder.path.resolve()) + prepared.plan.digest)[:8]}",
+        "dataset": data.name,
+        "seq": data.seq,
+        "manifest": data.manifest,
+        "train_visible": data.train_visible,
+        "model": prepared.base.name,
+        "method": prepared.config.method,
+        "identity": asdict(prepared.identity),
+        "versions": versions,
+        "python": platform.python_version(),
+        "device": str(prepared.trainee.device),
+        "preflight": asdict(prepared.report),
+        "started": start.isoformat(timespec="seconds"),
+        "ended": None,
+    }
+    resolved = {**prepared.config.model_dump(), "lr": prepared.config.resolved_lr()}
+    folder.write_json(
+        "config.json",
+        {
+            "train": resolved,
+            "dataset": data.reference or f"{data.name}@{data.seq}",
+            "store": data.store,
+            "manifest": data.manifest,
+        },
+    )
+    folder.write_json("run.json", facts)
+    return facts
+
+
+def _set_stop_tokens(prepared: Prepared) -> None:
+    """Let the saved model stop where it was taught to stop."""
+    network = prepared.trainee.network
+    taught = {
+        int(e.input_ids[i])
+        for e in prepared.train.examples[:1]
+        for i in range(len(e))
+        if e.supervised[i] and (i + 1 == len(e) or not e.supervised[i + 1])
+    }
+    settings = getattr(network, "generation_config", None)
+    if settings is None:
+        return
+    known = settings.eos_token_id
+    known = set() if known is None else {known} if isinstance(known, int) else set(known)
+    settings.eos_token_id = sorted(known | taught)
+
+
+def _before(this: Run) -> Evaluation | None:
+    """Score the validation split before training; a resumed run reads what was found then."""
+    if not this.val:
+        return None
+    name = "loss_before.json"
+    if (this.folder.path / name).is_file():
+        return evaluation(0, [RecordLoss(**line) for line in this.folder.read_json(name)])
+    records = score(this, this.val, "before training")
+    found = evaluation(0, records)
+    this.folder.rewind(-1)
+    this.folder.metric(found.metrics())
+    this.listener.evaluated(found)
+    this.folder.write_json(name, [asdict(record) for record in records])
+    return found
+
+
+def _samples(this: Run, template: Template, records: Sequence[Record], encoded: Encoded) -> tuple[Sample, ...]:
+    """Answer prompts of records that could be encoded, and write the answers down."""
+    usable = {e.id for e in encoded.examples}
+    samples = sample_answers(
+        this.trainee,
+        template,
+        [record for record in records if record.id in usable],
+        count=this.config.samples,
+        new_tokens=this.config.sample_tokens,
+        max_tokens=this.plan.max_tokens,
+    )
+    this.folder.write_json("samples.json", [asdict(sample) for sample in samples])
+    return samples
+
+
+def _digest(text: str) -> str:
+    return blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _version(package: str) -> str:
+    try:
+        return torch.__version__ if package == "torch" else version(package)
+    except PackageNotFoundError:
+        return "unknown"
