@@ -10,7 +10,7 @@ help: ## list the targets
 
 $(VENV)/.stamp: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[train,embed,remote,dev]'
+	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[train,qlora,track,embed,remote,dev]'
 	@touch $@
 
 setup: $(VENV)/.stamp ## make the environment in .venv with the pinned versions

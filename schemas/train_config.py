@@ -1,8 +1,8 @@
 """Configuration of a training run: defaults of the design, with one reason or source per threshold."""
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
 from schemas.config import Config
 
@@ -11,10 +11,10 @@ Preset = Literal["quick", "small", "gpu"]
 PRESETS: dict[str, dict[str, Any]] = {
     # to see that all is well: a minute or two, whatever the model
     "quick": {"max_steps": 50, "micro_batch": 2},
-    # one consumer GPU (8 to 24 GB): adapters, short rows, activations recomputed
-    "small": {"method": "lora", "max_tokens": 2048, "micro_batch": 1, "gradient_checkpointing": True},
+    # one consumer GPU (8 to 24 GB): adapters, short rows, activations recomputed where they do not fit
+    "small": {"method": "lora", "max_tokens": 2048, "micro_batch": 1},
     # one data-centre GPU (80 GB): long rows, several at a time
-    "gpu": {"max_tokens": 4096, "micro_batch": 4, "gradient_checkpointing": True},
+    "gpu": {"max_tokens": 4096, "micro_batch": 4},
 }
 """What each preset changes. A configuration file and explicit options stand above it."""
 
@@ -23,21 +23,61 @@ TINY_DEFAULTS: dict[str, Any] = {"lr": 2e-3, "batch": 4, "max_tokens": 1024}
 
 FULL_LR, LORA_LR = 2e-5, 2e-4
 
+Tracker = Literal["tensorboard", "trackio"]
+
 
 class TrainConfig(Config):
     """What decides the weights that come out, but for the dataset: model, method, plan, optimizer."""
 
     model_config = ConfigDict(allow_inf_nan=False)
 
+    # the model, and how it is trained
+
     model: str = Field("", examples=["tiny", "HuggingFaceTB/SmolLM2-135M"])
     """Hub id or folder of the base model; `tiny` builds a small Llama and its tokenizer from the dataset itself."""
 
-    method: Literal["full", "lora"] = "lora"
-    """full trains every weight; lora trains adapters beside all linear layers except the head."""
+    revision: str | None = None
+    """Commit, tag or branch of a model on the hub; by default its main branch."""
+
+    trust_remote_code: bool = False
+    """Run the Python that a model brings along. It can do whatever you can: only for code that you have read."""
+
+    method: Literal["full", "lora", "qlora"] = "lora"
+    """full trains every weight; lora trains adapters beside all linear layers except the head; qlora does so over a
+    base held in 4 bits (needs bitsandbytes)."""
+
+    unfreeze: int | None = Field(None, ge=1)
+    """With full: train the last so many layers, the final norm and the head alone; the rest stays as it is."""
+
+    lora_r: int = Field(16, ge=1)
+    """Rank of the adapters."""
+
+    lora_alpha: int = Field(32, ge=1)
+    """Adapters are scaled by alpha / r."""
+
+    lora_dropout: float = Field(0.0, ge=0, lt=1)
+    """Dropout on the adapters' input while training."""
+
+    lora_targets: tuple[str, ...] = ()
+    """Layers that get adapters, by the end of their names (q_proj); by default all linear layers but the head."""
+
+    dora: bool = False
+    """Adapters learn direction and size apart (DoRA, arXiv 2402.09353): nearer to full training, and slower."""
+
+    rslora: bool = False
+    """Scale adapters by alpha / sqrt(r) (rsLoRA, arXiv 2312.03732): high ranks then learn as fast as low ones."""
+
+    add_tokens: tuple[str, ...] = ()
+    """Special tokens that the vocabulary lacks and the template needs; their embeddings are trained under lora too."""
+
+    # the rows, and the order they come in
 
     max_tokens: int = Field(2048, ge=16)
-    """Tokens per packed row, and the most that a record may have; never above what the model was made for. A longer
-    record is listed in rejected.jsonl, never cut."""
+    """Tokens per packed row, and the most that a record may have; never above what the model was made for."""
+
+    overlong: Literal["reject", "truncate-left", "split"] = "reject"
+    """What becomes of a longer record: reject lists it in rejected.jsonl; truncate-left drops its first turns after the
+    system turn; split makes several records of it, each beginning with the system turn. An answer is never cut."""
 
     batch: int = Field(32, ge=1)
     """Records per optimizer step, on average: a step takes as many packed rows as hold that many records."""
@@ -51,8 +91,31 @@ class TrainConfig(Config):
     max_steps: int | None = Field(None, ge=1)
     """Exactly so many steps, over as many epochs as that takes, instead of max_epochs and early stopping."""
 
+    max_hours: float | None = Field(None, gt=0)
+    """Hours of training after which the run ends; the learning rate is planned to reach 0 there."""
+
+    max_cost: float | None = Field(None, gt=0)
+    """As max_hours, in money: needs price_per_hour."""
+
+    price_per_hour: float | None = Field(None, gt=0)
+    """What the machine costs per hour, in any currency: preflight and report then say what the run costs."""
+
+    replay: str | None = Field(None, examples=["general:0.15"])
+    """REF:SHARE: mix kept rows of another dataset's train split into every epoch, as this share of its records; 0.1 to
+    0.2 of general text keeps a model from forgetting."""
+
+    curriculum: str | None = Field(None, examples=["quality", "-perplexity"])
+    """Order the first epoch by a column of the dataset, such as quality or perplexity, lowest first; with a minus,
+    highest first. Later epochs are shuffled."""
+
+    # the optimizer
+
+    optimizer: Literal["adamw", "adamw8bit", "paged_adamw8bit"] = "adamw"
+    """adamw holds two fp32 moments per trained weight; the 8-bit ones a quarter of that, paged ones also in the
+    machine's memory (both need bitsandbytes and a GPU)."""
+
     lr: float | None = Field(None, gt=0)
-    """Peak learning rate; by default 2e-5 for full and 2e-4 for lora, which wants about ten times more."""
+    """Peak learning rate; by default 2e-5 for full and 2e-4 for lora and qlora, which want about ten times more."""
 
     warmup_ratio: float = Field(0.03, ge=0, lt=1)
     """Share of the steps over which the learning rate rises from 0; after it, a cosine to 0."""
@@ -69,14 +132,33 @@ class TrainConfig(Config):
     clip: float = Field(1.0, gt=0)
     """Gradients are scaled down to this norm."""
 
-    lora_r: int = Field(16, ge=1)
-    """Rank of the adapters."""
+    neftune: float | None = Field(None, gt=0)
+    """Noise on the embeddings while training, by this alpha (NEFTune, arXiv 2310.05914; 5 is the paper's)."""
 
-    lora_alpha: int = Field(32, ge=1)
-    """Adapters are scaled by alpha / r."""
+    # the machine
 
-    lora_dropout: float = Field(0.0, ge=0, lt=1)
-    """Dropout on the adapters' input while training."""
+    checkpointing: Literal["auto", "none", "selective", "full"] = "auto"
+    """Activations that are recomputed in the backward pass instead of held: none; selective recomputes all but the
+    matrix products and attention; full holds one tensor per layer and takes a third more time. auto takes the first
+    of them that fits the GPU, and none on a CPU."""
+
+    compile: Literal["auto", "on", "off"] = "auto"
+    """Compile the decoder layers with torch.compile; auto does so on a GPU."""
+
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Precision of the computation; auto is bf16 on a GPU that has it, else fp16 with a loss scaler, and fp32 on a CPU.
+    Master weights are fp32 in any case."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train; auto takes the GPU where there is one."""
+
+    workers: int | None = Field(None, ge=0)
+    """Processes that tokenise; 0 works in this one. By default as many as there are cores, and none for few records."""
+
+    seed: int = Field(17, ge=0, lt=2**63)
+    """Decides the order of the records, the adapters' first weights, and dropout."""
+
+    # what is watched, and kept
 
     patience: int = Field(3, ge=1)
     """Evaluations without a lower validation loss after which training stops."""
@@ -87,24 +169,31 @@ class TrainConfig(Config):
     save_every: int = Field(100, ge=1)
     """Steps between checkpoints; one is also written at the end, and when the run is interrupted."""
 
-    gradient_checkpointing: bool = False
-    """Recompute activations in the backward pass: a third more time, a fraction of the memory."""
+    general: str | None = Field(None, examples=["general"])
+    """REF of a dataset whose val rows (else test, else all kept) are scored before and after: what was forgotten. By
+    default the val rows of replay's dataset."""
 
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Precision of the computation; auto is bf16 on a GPU that has it, else fp16 with a loss scaler, and fp32 on a CPU.
-    Master weights are fp32 in any case."""
-
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to train; auto takes the GPU where there is one."""
-
-    seed: int = Field(17, ge=0, lt=2**63)
-    """Decides the order of the records, the adapters' first weights, and dropout."""
+    score_train: bool = True
+    """Score every train record before and after the run, for records.arrow and sft why: each costs a third of an
+    epoch. Without, only the val records are."""
 
     samples: int = Field(2, ge=0)
-    """How many answers to validation prompts are generated at the end."""
+    """How many answers to validation prompts are generated at each evaluation."""
 
     sample_tokens: int = Field(96, ge=1)
     """Tokens per generated answer, at most."""
+
+    track: tuple[Tracker, ...] = ()
+    """Also write the metrics for a dashboard: tensorboard or trackio, in the run folder (the track extra)."""
+
+    @model_validator(mode="after")
+    def _settings_agree(self) -> Self:
+        """Refuse settings of which one would be ignored."""
+        if self.unfreeze is not None and self.method != "full":
+            raise ValueError(f"unfreeze is for method full, and the method is {self.method}")
+        if self.max_cost is not None and self.price_per_hour is None:
+            raise ValueError("max_cost needs price_per_hour")
+        return self
 
     def resolved_lr(self) -> float:
         """Give the peak learning rate: the one that was set, else the method's."""
@@ -112,6 +201,13 @@ class TrainConfig(Config):
             return self.lr
         return FULL_LR if self.method == "full" else LORA_LR
 
+    def limit_hours(self) -> float | None:
+        """Give the hours of training that the run may take: the lower of max_hours and what max_cost pays for."""
+        bounds = [self.max_hours] if self.max_hours is not None else []
+        if self.max_cost is not None and self.price_per_hour is not None:
+            bounds.append(self.max_cost / self.price_per_hour)
+        return min(bounds, default=None)
 
-RESUMABLE = frozenset({"save_every", "samples", "sample_tokens"})
+
+RESUMABLE = frozenset({"save_every", "samples", "sample_tokens", "workers", "track", "price_per_hour"})
 """Fields that may differ when a run is resumed: they leave the weights as they are."""

@@ -113,7 +113,7 @@ def _say(
     done: Callable[[int], None],
 ) -> list[Answer]:
     # Nothing is trained, so there are no adapters: those of the run are merged.
-    trainee = adapt(model, settings.model_copy(update={"method": "full", "gradient_checkpointing": False}))
+    trainee = adapt(model, settings.model_copy(update={"method": "full", "checkpointing": "none"}))
     return generate(
         trainee,
         template,

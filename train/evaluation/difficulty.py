@@ -42,7 +42,8 @@ from train.model.load import PRECISIONS, Trainee, adapt
 from train.model.tuned import load_trained
 from train.run.preflight import self_test
 from train.step import attention
-from train.text.template import Example, Refusal, Template, encode
+from train.text.template import Refusal, Template, encode
+from train.text.tokens import Example
 
 METHOD = "ifd/1"
 """Goes up whenever the same model would give another number for the same text."""

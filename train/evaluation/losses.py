@@ -15,8 +15,8 @@ import torch
 from train.model.load import Trainee
 from train.plan import pack
 from train.step.batch import make_batch
-from train.step.loss import target_nll, target_records
-from train.text.template import Example
+from train.step.loss import target_records
+from train.text.tokens import Example
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ def record_losses(
                 batch = make_batch(examples, rows[at : at + micro_batch])
                 on_device = batch.to(trainee.device.device)
                 with trainee.device.compute():
-                    nll_M = target_nll(trainee.head, trainee.hidden(on_device), on_device)
+                    nll_M = trainee.nll(on_device)
                 per_record = torch.zeros(len(batch.records), dtype=torch.float64)
                 per_record.index_add_(0, target_records(batch), nll_M.double().cpu())
                 sums[list(batch.records)] = per_record

@@ -25,7 +25,7 @@ from schemas.train_config import TrainConfig
 from train.model import tiny
 from train.step import attention
 from train.step.batch import PackedBatch
-from train.step.loss import Head, head_of
+from train.step.loss import Head, head_of, target_nll
 
 TINY = "tiny"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "spiece.model")
@@ -83,6 +83,10 @@ class Trainee:
     def hidden(self, batch: PackedBatch) -> Tensor:
         """Give the last hidden states of a packed batch, (1, N, C)."""
         return attention.packed_hidden(self.backbone, batch)
+
+    def nll(self, batch: PackedBatch) -> Tensor:
+        """Give the negative log-likelihood of each target, (M,) fp32 nats: the one forward pass of training."""
+        return target_nll(self.head, self.hidden(batch), batch)
 
     def trainable(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Yield the weights that training changes, each once, by name."""
@@ -177,9 +181,9 @@ def adapt(base: Base, config: TrainConfig) -> Trainee:
             raise ModelError(
                 f"model {base.name}", f"no adapters: {error}", "linear layers", "use --method full"
             ) from error
-    if config.gradient_checkpointing:
+    if config.checkpointing in ("selective", "full"):
         if not network.supports_gradient_checkpointing:
-            raise ConfigError("--gradient-checkpointing", f"{base.name} cannot recompute activations", "without it")
+            raise ConfigError("--checkpointing", f"{base.name} cannot recompute activations", "none")
         with warnings.catch_warnings():
             # Renamed in transformers 5.23; the old name works from 5.17 to v6.
             warnings.filterwarnings("ignore", message="`gradient_checkpointing_enable` is deprecated")

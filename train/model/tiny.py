@@ -19,7 +19,7 @@ from train.step import attention
 from train.step.attention import packed_hidden
 from train.step.batch import make_batch
 from train.step.loss import head_of, target_nll
-from train.text.template import Example
+from train.text.tokens import Example
 
 VOCABULARY = 1024
 LAYERS, HIDDEN, HEADS, KEY_HEADS = 2, 128, 4, 2

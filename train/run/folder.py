@@ -1,10 +1,22 @@
 """The run folder: everything that a run leaves behind, each file written whole or not at all.
 
-metrics.jsonl     a line per step, a line per evaluation      config.json     the resolved configuration
-training.log      what was said, with the time                run.json        what was trained on what, with versions
-rejected.jsonl    records that were not trained on, and why   records.arrow   the loss of each record
-checkpoints/      step-N: to go on from                       samples.json    answers to validation prompts
-best/ final/      weights and tokenizer                       base/           the base model, where it is `tiny`
+config.json       the resolved configuration                  run.json        what was trained on what, with versions
+preflight.json    what was known before step 0                training.log    what was said, with the time
+metrics.jsonl     a line per step, a line per evaluation      samples.jsonl   answers to prompts, at each evaluation
+rejected.jsonl    records that were not trained on, and why   records.arrow   the loss of each record, before and after
+spikes.jsonl      steps whose loss leapt, and their records   general.json    what was forgotten of a general set
+checkpoints/      step-N: to go on from                       verdict.json    over-fitting, under-fitting, …: evidence
+best/ final/      weights, tokenizer and model card           base/           the base model, where it is `tiny`
+report.html       all of it as one page                       tensorboard/ trackio/   where a dashboard was asked for
+
+A line of metrics.jsonl about a step has `step, epoch, loss, lr, grad_norm, tokens_per_s, tokens, seconds, memory_gb,
+loss_by_source` (`tokens` and `seconds` since the start; `memory_gb` the most held so far, of the GPU or the process);
+one about an evaluation `step, val_loss, val_perplexity, val_loss_by_source, val_perplexity_by_source`. Losses are in
+nats per target. A line of samples.jsonl has `step, id, source, prompt, reference, answer, whole`. records.arrow has one
+row per record: `id, source, split, n_target_tokens, loss_before, loss, seen` (losses are means; null where not
+measured; `seen` is how often the run read it). spikes.jsonl: `step, loss, expected, records: [{id, source, loss}]`.
+general.json: `reference, records, before, after`, each a `loss` and a `perplexity`. verdict.json: `findings`, each with
+`kind, level, found, evidence, advice`.
 """
 
 import json

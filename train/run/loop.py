@@ -10,7 +10,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,9 +29,8 @@ from train.run import checkpoint
 from train.run.checkpoint import Cursor, Identity
 from train.run.folder import RunFolder, whole_folder
 from train.step.batch import make_batch
-from train.step.loss import target_nll
 from train.step.optimizer import lr_at, make_optimizer, set_lr
-from train.text.template import Example
+from train.text.tokens import Example, Tokens
 
 EVALUATIONS = 10
 """Evaluations per run where nothing else is asked for: enough to see a curve, and a few percent of the time."""
@@ -77,8 +76,8 @@ class Run:
     config: TrainConfig
     trainee: Trainee
     plan: Plan
-    train: tuple[Example, ...]
-    val: tuple[Example, ...]
+    train: Tokens
+    val: Tokens
     identity: Identity
     folder: RunFolder
     listener: Listener
@@ -155,7 +154,7 @@ def _one_step(run: Run, optimizer: torch.optim.Optimizer, scaler: GradScaler, cu
     for at in range(0, len(step.rows), config.micro_batch):
         batch = make_batch(run.train, step.rows[at : at + config.micro_batch]).to(device.device)
         with device.compute():
-            nll_M = target_nll(trainee.head, trainee.hidden(batch), batch)
+            nll_M = trainee.nll(batch)
         scaler.scale(nll_M.sum() / targets).backward()
         loss_sum += nll_M.detach().sum().double().cpu()
         tokens += batch.tokens
@@ -217,7 +216,7 @@ def save_weights(trainee: Trainee, path: Path) -> None:
         trainee.tokenizer.save_pretrained(str(place))
 
 
-def score(run: Run, examples: tuple[Example, ...], what: str) -> tuple[RecordLoss, ...]:
+def score(run: Run, examples: Sequence[Example], what: str) -> tuple[RecordLoss, ...]:
     """Give the loss of each example under the current weights; whoever listens hears of it as work named `what`."""
     return record_losses(
         run.trainee,

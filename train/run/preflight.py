@@ -17,7 +17,8 @@ from schemas.errors import CheckFailedError, SftError
 from train.model.load import Trainee
 from train.plan import Plan
 from train.step.batch import PackedBatch, make_batch
-from train.text.template import Encoded, Example, Refusal, Template
+from train.text.template import Encoded, Refusal, Template
+from train.text.tokens import Example
 
 TOLERANCE = {None: 1e-3, torch.float16: 1e-1, torch.bfloat16: 1e-1}
 """Largest difference of logits, in standard deviations of the logits. fp32 kernels differ by 1e-6 and bf16 ones by a

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from train.plan import Row
-from train.text.template import Example
+from train.text.tokens import Example
 
 IGNORE = -100
 """The label of a position that is no target, as torch's cross_entropy has it."""

@@ -23,7 +23,8 @@ from schemas.errors import ModelError
 from schemas.record import Record
 from train.model.load import LOAD_ERRORS, TINY
 from train.model.tiny import tiny_tokenizer
-from train.text.template import Example, Refusal, Template, encode
+from train.text.template import Refusal, Template, encode
+from train.text.tokens import Example
 
 CHUNK = 2_048
 """Records that are tokenised at a time."""

@@ -27,6 +27,7 @@ from transformers import PreTrainedTokenizerBase
 
 from schemas.errors import ModelError
 from schemas.record import Message, Record
+from train.text.tokens import Example, Tokens
 
 CHATML = (
     "{{ BOS }}{% for message in messages %}"
@@ -41,25 +42,6 @@ PINNED_DATE = "26 Jul 2024"
 
 FATAL = ("template_error", "dropped", "no_stop", "unproven")
 """Refusals that condemn the template or tokenizer; the others condemn one record."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Example:
-    """One record as the trainer reads it. `supervised` marks the tokens that are targets, aligned with `input_ids`."""
-
-    id: str
-    source: str
-    weight: float
-    input_ids: npt.NDArray[np.int32]  # (tokens,)
-    supervised: npt.NDArray[np.bool_]  # (tokens,)
-
-    def __len__(self) -> int:
-        return len(self.input_ids)
-
-    @property
-    def targets(self) -> int:
-        """How many tokens are targets."""
-        return int(self.supervised[1:].sum())
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +59,7 @@ class Refusal:
 class Encoded:
     """All records, each an example or a refusal, in input order. `trimmed`: records whose text lost outer space."""
 
-    examples: tuple[Example, ...]
+    examples: Tokens
     refusals: tuple[Refusal, ...]
     trimmed: int
 
@@ -230,7 +212,7 @@ def encode(
         trimmed += sum(r.trimmed for r in rendered)
     if strict:
         _raise_fatal(refusals, template.name, len(records))
-    return Encoded(tuple(examples), tuple(refusals), trimmed)
+    return Encoded(Tokens.of(examples), tuple(refusals), trimmed)
 
 
 def _turn(message: Message, text: str) -> dict[str, Any]:

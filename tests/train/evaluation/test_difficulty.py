@@ -18,7 +18,8 @@ from train.evaluation import difficulty as module
 from train.evaluation.difficulty import DifficultyModel, difficulty, encode_each, pair_of, start_token
 from train.evaluation.losses import record_losses
 from train.model.load import Trainee
-from train.text.template import Example, Template
+from train.text.template import Template
+from train.text.tokens import Example
 
 TOLERANCE = 1e-4
 

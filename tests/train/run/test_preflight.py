@@ -13,7 +13,8 @@ from train.plan import Item, make_plan
 from train.run.preflight import preflight, self_test
 from train.step import attention
 from train.step.attention import packed_attention
-from train.text.template import Encoded, Example, Refusal, Template, encode
+from train.text.template import Encoded, Refusal, Template, encode
+from train.text.tokens import Example
 
 
 def checked(trainee: Trainee, template: Template, train: Encoded, val: Encoded | None = None) -> Any:

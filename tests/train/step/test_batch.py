@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from train.step.batch import IGNORE, make_batch
-from train.text.template import Example
+from train.text.tokens import Example
 
 RECORDS = st.lists(st.lists(st.booleans(), min_size=1, max_size=12), min_size=1, max_size=8)
 

@@ -14,7 +14,8 @@ from train.model.load import Trainee
 from train.plan import Item, make_plan
 from train.step.batch import IGNORE, make_batch
 from train.step.loss import target_nll, target_records
-from train.text.template import Encoded, Example
+from train.text.template import Encoded
+from train.text.tokens import Example
 
 TOLERANCE = 1e-5
 
@@ -42,8 +43,8 @@ def gradients(trainee: Trainee) -> dict[str, torch.Tensor]:
     [
         {"method": "full"},
         {"method": "lora"},
-        {"method": "full", "gradient_checkpointing": True},
-        {"method": "lora", "gradient_checkpointing": True},
+        {"method": "full", "checkpointing": "full"},
+        {"method": "lora", "checkpointing": "full"},
     ],
 )
 def test_packed_loss_and_gradients_equal_those_of_single_records(

@@ -10,7 +10,8 @@ from schemas.errors import ModelError
 from schemas.record import Message, Record
 from tests.train.world import make_records, record
 from train.model.tiny import tiny_tokenizer
-from train.text.template import Example, Template, encode
+from train.text.template import Template, encode
+from train.text.tokens import Example
 
 TURN = "{{ '<|im_start|>' + message['role'] + '\n' + message['content']%s + '<|im_end|>\n' }}"
 PLAIN = "{% for message in messages %}" + TURN % "" + "{% endfor %}"
