@@ -6,9 +6,12 @@
     position_ids_1N  0 1 2 3         0 1 2          restart with every record
     cu_seqlens_S     0       4             7        int32, where each record begins, and the end
     segment_N        0 0 0 0         1 1 1          which of the batch's records a token belongs to
+    targets_M          1 2             4 5          where the hidden states stand that predict a target: one before it
+    records_M          0 0             1 1          which of the batch's records a target belongs to
 
-Legend: N tokens of the batch, S records + 1. The first token of a record is nobody's target: what stands before it in
-the row is another record.
+Legend: N tokens of the batch, M targets among them, S records + 1. The first token of a record is nobody's target: what
+stands before it in the row is another record. What a GPU would have to be waited for (how many targets there are, and
+where) is counted here, on the CPU.
 """
 
 from collections.abc import Sequence
@@ -34,6 +37,8 @@ class PackedBatch:
     position_ids_1N: Tensor
     cu_seqlens_S: Tensor
     segment_N: Tensor
+    targets_M: Tensor
+    records_M: Tensor
     max_seqlen: int
     records: tuple[int, ...]
     targets: int
@@ -53,6 +58,8 @@ class PackedBatch:
             self.position_ids_1N.to(device),
             self.cu_seqlens_S.to(device),
             self.segment_N.to(device),
+            self.targets_M.to(device),
+            self.records_M.to(device),
             self.max_seqlen,
             self.records,
             self.targets,
@@ -67,12 +74,16 @@ def make_batch(examples: Sequence[Example], rows: Sequence[Row]) -> PackedBatch:
     ids = np.concatenate([examples[i].input_ids for i in records]).astype(np.int64)
     supervised = np.concatenate([examples[i].supervised for i in records])
     supervised[bounds[:-1][lengths > 0]] = False
+    segment = np.repeat(np.arange(len(records)), lengths)
+    predicted = np.flatnonzero(supervised)
     return PackedBatch(
         input_ids_1N=torch.from_numpy(ids)[None],
         labels_1N=torch.from_numpy(np.where(supervised, ids, IGNORE))[None],
         position_ids_1N=torch.from_numpy(np.arange(len(ids)) - np.repeat(bounds[:-1], lengths))[None],
         cu_seqlens_S=torch.from_numpy(bounds.astype(np.int32)),
-        segment_N=torch.from_numpy(np.repeat(np.arange(len(records)), lengths)),
+        segment_N=torch.from_numpy(segment),
+        targets_M=torch.from_numpy(predicted - 1),
+        records_M=torch.from_numpy(segment[predicted]),
         max_seqlen=int(lengths.max()),
         records=records,
         targets=int(supervised.sum()),

@@ -1,0 +1,117 @@
+"""Batches made ahead by a thread, so that the device never waits for them.
+
+    thread   make step 1 | make step 2 | make step 3 | …            at most AHEAD of them wait
+    loop                   train step 1 | train step 2 | …
+
+What is made depends on the plan alone, so nothing changes but the time. On CUDA batches lie in pinned memory, and go to
+the device without the loop waiting for the copy. An exception of the thread is raised in the loop, where the batch
+would have been taken.
+
+Legend: R records of a step.
+"""
+
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from queue import Empty, Full, Queue
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from train.plan import Step
+from train.step.batch import PackedBatch, make_batch
+from train.text.tokens import Tokens
+
+AHEAD = 2
+"""Steps that may wait: one to hide the making of a batch, and one for when that takes longer than a step."""
+
+POLL_S = 0.1
+"""How often a thread whose reader has gone looks whether it should end, in seconds."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fed:
+    """One optimizer step as it is fed to the loop; `number` counts from 1, `records_R` are indices of the examples."""
+
+    number: int
+    epoch: int
+    passes: tuple[PackedBatch, ...]
+    records_R: npt.NDArray[np.int64]
+    targets: int
+    tokens: int
+
+
+def fed(examples: Tokens, steps: Sequence[Step], *, first: int, micro_batch: int, pinned: bool) -> Iterator[Fed]:
+    """Make the steps of a plan from index `first` on, each in passes of `micro_batch` rows."""
+    for index in range(first, len(steps)):
+        step = steps[index]
+        passes = tuple(
+            make_batch(examples, step.rows[at : at + micro_batch]) for at in range(0, len(step.rows), micro_batch)
+        )
+        records_R = np.asarray([record for batch in passes for record in batch.records], np.int64)
+        yield Fed(
+            number=index + 1,
+            epoch=step.epoch,
+            passes=tuple(moved(batch, Tensor.pin_memory) for batch in passes) if pinned else passes,
+            records_R=records_R,
+            targets=int(examples.targets[records_R].sum()),
+            tokens=sum(batch.tokens for batch in passes),
+        )
+
+
+def on(device: torch.device, batch: PackedBatch) -> PackedBatch:
+    """Give a batch on a device. From pinned memory nobody waits for the copy."""
+    return moved(batch, lambda tensor: tensor.to(device, non_blocking=True))
+
+
+def moved(batch: PackedBatch, move: Callable[[Tensor], Tensor]) -> PackedBatch:
+    """Give a batch whose tensors went through `move`."""
+    held = {field.name: getattr(batch, field.name) for field in fields(batch)}
+    return replace(batch, **{name: move(value) for name, value in held.items() if isinstance(value, Tensor)})
+
+
+@contextmanager
+def ahead[T](made: Iterable[T], *, most: int = AHEAD) -> Generator[Iterator[T]]:
+    """Give what `made` yields, made by a thread of at most `most` ahead. The thread has ended when the block has."""
+    ready: Queue[tuple[T | None, BaseException | None]] = Queue(most)
+    left = threading.Event()
+
+    def put(item: T | None, error: BaseException | None = None) -> bool:
+        while not left.is_set():
+            try:
+                ready.put((item, error), timeout=POLL_S)
+            except Full:
+                continue
+            return True
+        return False
+
+    def work() -> None:
+        try:
+            if all(map(put, made)):
+                put(None)
+        except BaseException as error:  # noqa: BLE001 # raised again in the loop
+            put(None, error)
+
+    def take() -> Iterator[T]:
+        while True:
+            item, error = ready.get()
+            if error is not None:
+                raise error
+            if item is None:
+                return
+            yield item
+
+    thread = threading.Thread(target=work, name="batches", daemon=True)
+    thread.start()
+    try:
+        yield take()
+    finally:
+        left.set()
+        try:
+            while True:
+                ready.get_nowait()
+        except Empty:
+            thread.join()
