@@ -53,7 +53,7 @@ def writers(jobs: Jobs, folder: Path, count: int, commits: int) -> None:
 
 
 def kills(jobs: Jobs, folder: Path, count: int, seed: int) -> None:
-    draw = random.Random(seed)  # noqa: S311 # where to kill
+    draw = random.Random(seed)  # where to kill
     steps = lived(jobs, folder / "life")
     start, problems, where, came = time.perf_counter(), list[str](), Counter[str](), Counter[str]()
     for n in range(count):

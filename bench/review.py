@@ -72,7 +72,7 @@ def serve(home: Path) -> Server:
 def fill(home: Path, dataset: str, records: int) -> float:
     """Write records and a suggestion each, as the server would, with ids that are drawn. Return the seconds."""
     begun = time.perf_counter()
-    draw = random.Random(dataset)  # noqa: S311 # rows are drawn by seed, for nobody to guess
+    draw = random.Random(dataset)  # rows are drawn by seed, for nobody to guess
     with sqlite3.connect(home / "argilla.db", timeout=60) as db:
         (question,) = db.execute("SELECT id FROM questions WHERE dataset_id = ?", (UUID(dataset).hex,)).fetchone()
         moment = datetime(2026, 1, 1)

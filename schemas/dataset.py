@@ -1,22 +1,24 @@
 """Open a version of a dataset and read it: text, overlays and annotations joined into one view.
 
 A `Dataset` is a manifest together with the store that it lies in. `scan` gives the joined rows lazily, and reads only
-the columns that are asked for; `Shard.view` gives one shard as a given stage sees it.
+the columns that are asked for; `Shard.view` gives one shard as a given stage sees it; `records` gives what a trainer
+reads, a slice of a shard at a time.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import polars as pl
 
 from schemas.errors import ConfigError, CorruptObjectError
 from schemas.manifest import FileEntry, Manifest, StageCount, digest, reads_digest
 from schemas.objects import Checked, check_object
-from schemas.record import EDITABLE, TEXT_SCHEMA, Record, record_of
+from schemas.record import EDITABLE, TEXT_SCHEMA, Record, records_of
 from schemas.reference import manifest_path, read_manifest
 from schemas.remote import bring_along
 from schemas.stages import ANNOTATION_COLUMNS, STAGES, before
@@ -50,9 +52,14 @@ class Shard:
     source: str
     number: int
     rows: int
-    text: Path
+    texts: Paths
     overlays: Paths
     annotations: Paths
+
+    @property
+    def text(self) -> Path:
+        """The text object; its bytes are checked when it is first asked for."""
+        return self.texts["ingest"]
 
     def view(self, columns: Sequence[str], *, before_stage: str | None = None) -> pl.LazyFrame:
         """Give columns of the joined view as they stand before a stage (None: after all of them).
@@ -160,6 +167,10 @@ class Dataset:
     manifest: Manifest
     root: Path
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Give what another process needs: it opens the objects itself."""
+        return {"manifest": self.manifest, "root": self.root}
+
     @cached_property
     def _checked(self) -> Checked:
         return Checked(self.root)
@@ -188,7 +199,7 @@ class Dataset:
                     source,
                     number,
                     text.rows,
-                    self.path(text),
+                    Paths(roles["text"], self.path),
                     Paths(roles["overlay"], self.path),
                     Paths(roles["annotation"], self.path),
                 )
@@ -210,12 +221,9 @@ class Dataset:
             return pl.DataFrame(schema={c: known.get(c, pl.String()) for c in columns}).lazy()
         return pl.concat(views, how="vertical")
 
-    def records(self, split: str) -> Iterator[Record]:
+    def records(self, split: str) -> "Records":
         """Give the kept rows of one split, in order, as a trainer reads them."""
-        columns = ["id", "source", "messages", "context", "tools", "weight", "kept", "split"]
-        for shard in self.shards:
-            chosen = shard.view(columns).filter(pl.col("kept") & (pl.col("split") == split)).collect()
-            yield from (record_of(row) for row in chosen.iter_rows(named=True))
+        return Records(self, split)
 
     def stale(self) -> list[str]:
         """Name the stages that ran before something that they read was changed."""
@@ -270,6 +278,113 @@ class Dataset:
             seen.update("\n".join(lines.to_list()).encode())
             seen.update(b"\n")
         return seen.hexdigest()
+
+
+@dataclass(frozen=True)
+class Slice:
+    """The kept rows of a split between two rows of a shard. It can be sent to another process, which reads them."""
+
+    dataset: Dataset
+    split: str
+    shard: int
+    start: int
+    rows: int
+
+    def __iter__(self) -> Iterator[Record]:
+        wanted = ["id", "source", "messages", "context", "tools", "weight"]
+        view = self.dataset.shards[self.shard].view([*wanted, "kept", "split"]).slice(self.start, self.rows)
+        chosen = view.filter(pl.col("kept") & (pl.col("split") == self.split)).select(wanted).collect()
+        return records_of(chosen)
+
+
+@dataclass(frozen=True)
+class Records(Sequence[Record]):
+    """The kept rows of one split, read from the store when they are asked for, some thousand at a time.
+
+    Its length is counted from the annotations alone: no text is opened for it.
+    """
+
+    dataset: Dataset
+    split: str
+
+    @cached_property
+    def digest(self) -> str:
+        """Name exactly what is in it, without reading it: 64 hex digits of the split, of what a trainer would see
+        (ids, contents, splits, weights), and of the text objects, which hold the tools."""
+        m = self.dataset.manifest
+        texts = [file.sha256 for file in sorted(m.files, key=lambda f: f.order) if file.role == "text"]
+        return digest([self.split, m.compose, m.train_visible, texts])
+
+    @cached_property
+    def _counts(self) -> tuple[int, ...]:
+        here = pl.col("kept") & (pl.col("split") == self.split)
+        return tuple(s.view(["kept", "split"]).select(here.sum()).collect().item() or 0 for s in self.dataset.shards)
+
+    def slices(self, rows: int) -> list[Slice]:
+        """Cut it into slices of at most so many rows of a shard, in order; together they are all of it."""
+        return [
+            Slice(self.dataset, self.split, i, start, min(rows, shard.rows - start))
+            for i, shard in enumerate(self.dataset.shards)
+            for start in range(0, shard.rows, rows)
+            if self._counts[i]
+        ]
+
+    def find(self, ids: Collection[str]) -> dict[str, Record]:
+        """Give a few of its records by id. What is not among them is left out."""
+        wanted = pl.col("id").is_in(list(ids)) & pl.col("kept") & (pl.col("split") == self.split)
+        columns = ["id", "source", "messages", "context", "tools", "weight"]
+        found: dict[str, Record] = {}
+        for shard in self.dataset.shards if ids else ():
+            if (
+                "split" not in shard.annotations
+                or not shard.view(["id"]).select(pl.col("id").is_in(list(ids)).any()).collect().item()
+            ):
+                continue
+            rows = shard.view([*columns, "kept", "split"]).filter(wanted).select(columns).collect()
+            found.update((record.id, record) for record in records_of(rows))
+        return found
+
+    def __len__(self) -> int:
+        return sum(self._counts)
+
+    def __iter__(self) -> Iterator[Record]:
+        for piece in self.slices(SLICE_ROWS):
+            yield from piece
+
+    @overload
+    def __getitem__(self, at: int) -> Record: ...
+    @overload
+    def __getitem__(self, at: slice) -> tuple[Record, ...]: ...
+    def __getitem__(self, at: int | slice) -> Record | tuple[Record, ...]:
+        """Give one record, or some: read from the beginning of their shard, so for a few and not for all in turn."""
+        if isinstance(at, slice):
+            start, stop, step = at.indices(len(self))
+            if step > 0:
+                return tuple(islice(iter(self), start, stop, step))
+            return tuple(self[i] for i in range(start, stop, step))
+        if not -len(self) <= at < len(self):
+            raise IndexError(f"record {at} of {len(self)}")
+        left = at % len(self)
+        for shard, count in zip(self.dataset.shards, self._counts, strict=True):
+            if left < count:
+                here = pl.col("kept") & (pl.col("split") == self.split)
+                columns = ["id", "source", "messages", "context", "tools", "weight"]
+                row = shard.view([*columns, "kept", "split"]).filter(here).slice(left, 1).select(columns).collect()
+                return next(records_of(row))
+            left -= count
+        raise IndexError(f"record {at}: the annotations hold fewer")
+
+
+SLICE_ROWS = 16_384
+"""Rows that are turned into records at a time: some tens of megabytes."""
+
+
+def find(records: Sequence[Record], ids: Collection[str]) -> dict[str, Record]:
+    """Give a few records by id, of any sequence of them."""
+    if isinstance(records, Records):
+        return records.find(ids)
+    wanted = set(ids)
+    return {record.id: record for record in records if record.id in wanted}
 
 
 def open_dataset(reference: str, root: Path) -> Dataset:

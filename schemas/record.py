@@ -6,8 +6,9 @@ rules can judge it and exports give it back; `compose` is the one recorded way i
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice, starmap
 from typing import Any
 
 import polars as pl
@@ -161,6 +162,22 @@ def record_of(row: Mapping[str, Any]) -> Record:
         tools=row["tools"],
         weight=1.0 if row.get("weight") is None else float(row["weight"]),
     )
+
+
+def records_of(rows: pl.DataFrame) -> Iterator[Record]:
+    """Make the trainer's records of many rows, in order: as `record_of`, but column by column, which is quicker.
+
+    Reads: id, source, messages, context, tools, weight?.
+    """
+    counts: list[int] = rows["messages"].list.len().to_list()
+    turns = rows.filter(pl.col("messages").list.len() > 0)["messages"].explode()
+    said = zip(*(turns.struct.field(name).to_list() for name in ("role", "content", "name", "tool_calls")), strict=True)
+    messages = starmap(Message, said)
+    weights: list[float | None] = rows["weight"].to_list() if "weight" in rows.columns else [None] * len(rows)
+    others = (rows[name].to_list() for name in ("id", "source", "context", "tools"))
+    for count, name, source, context, tools, weight in zip(counts, *others, weights, strict=True):
+        turn = compose(tuple(islice(messages, count)), context)
+        yield Record(name, source, turn, tools, 1.0 if weight is None else float(weight))
 
 
 def of_turns(text: pl.Expr, wanted: pl.Expr) -> pl.Expr:

@@ -108,6 +108,9 @@ class TrainConfig(Config):
     """Order the first epoch by a column of the dataset, such as quality or perplexity, lowest first; with a minus,
     highest first. Later epochs are shuffled."""
 
+    allow_leakage: bool = False
+    """Train although validation rows, or near-duplicates of them, are train rows too; without, that fails preflight."""
+
     # the optimizer
 
     optimizer: Literal["adamw", "adamw8bit", "paged_adamw8bit"] = "adamw"
@@ -209,5 +212,7 @@ class TrainConfig(Config):
         return min(bounds, default=None)
 
 
-RESUMABLE = frozenset({"save_every", "samples", "sample_tokens", "workers", "track", "price_per_hour"})
+RESUMABLE = frozenset(
+    {"save_every", "samples", "sample_tokens", "workers", "track", "price_per_hour", "allow_leakage"}
+)
 """Fields that may differ when a run is resumed: they leave the weights as they are."""

@@ -21,7 +21,6 @@ same tokens, and IFD is the ratio of two sums:
 The losses come from the trainer's packed forward pass, after its self-test.
 """
 
-import gc
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -38,9 +37,10 @@ from schemas.manifest import digest
 from schemas.record import Record
 from schemas.train_config import TrainConfig
 from train.evaluation.losses import RecordLoss, record_losses
+from train.evaluation.memory import free, out_of_memory
 from train.model.load import PRECISIONS, Trainee, adapt
 from train.model.tuned import load_trained
-from train.run.preflight import self_test
+from train.preflight.selftest import self_test
 from train.step import attention
 from train.text.template import Refusal, Template, encode
 from train.text.tokens import Example
@@ -154,7 +154,7 @@ class DifficultyModel:
             try:
                 return record_losses(self._trainee, examples, max_tokens=max(self._batch_tokens, longest))
             except (torch.OutOfMemoryError, RuntimeError) as error:
-                if not _out_of_memory(error):
+                if not out_of_memory(error):
                     raise
                 if self._batch_tokens <= longest:
                     raise ModelError(
@@ -165,9 +165,7 @@ class DifficultyModel:
                     ) from error
             self._batch_tokens //= 2
             self.notes.append(f"out of memory: forward passes of {self._batch_tokens} tokens from here on")
-            gc.collect()
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+            free()
 
 
 def _plain_name(name: str) -> str:
@@ -257,12 +255,3 @@ def _pieces(records: Sequence[Record], tokens: int) -> Iterator[Sequence[Record]
             begin, characters = i + 1, 0
     if begin < len(records):
         yield records[begin:]
-
-
-_NO_MEMORY = ("not enough memory", "allocate memory")
-"""What torch says, in a plain RuntimeError, where a CPU has too little."""
-
-
-def _out_of_memory(error: Exception) -> bool:
-    """Tell a lack of memory from other failures."""
-    return isinstance(error, torch.OutOfMemoryError) or any(said in str(error) for said in _NO_MEMORY)

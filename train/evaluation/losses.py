@@ -6,17 +6,19 @@ training, in validation, and for whoever needs the loss of single records (instr
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, overload
 
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 import torch
 
 from train.model.load import Trainee
 from train.plan import pack
 from train.step.batch import make_batch
-from train.step.loss import target_records
-from train.text.tokens import Example
+from train.text.tokens import Example, Tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,43 @@ class RecordLoss:
         return self.nll_sum / self.targets
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Losses(Sequence[RecordLoss]):
+    """The losses of E records, in columns: a million of them cost no million objects."""
+
+    ids: pa.StringArray  # (E,)
+    sources: tuple[str, ...]
+    source_of: npt.NDArray[np.int32]  # (E,) index into sources
+    targets: npt.NDArray[np.int64]  # (E,)
+    nll_sums: npt.NDArray[np.float64]  # (E,) nats
+
+    @classmethod
+    def of(cls, examples: Tokens, nll_sums: npt.NDArray[np.float64]) -> "Losses":
+        """Join examples and the sums over their targets."""
+        return cls(examples.ids, examples.sources, examples.source_of, examples.targets.astype(np.int64), nll_sums)
+
+    @property
+    def means(self) -> npt.NDArray[np.float64]:
+        """Nats per target of each record, (E,)."""
+        return self.nll_sums / self.targets
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    @overload
+    def __getitem__(self, at: int) -> RecordLoss: ...
+    @overload
+    def __getitem__(self, at: slice) -> tuple[RecordLoss, ...]: ...
+    def __getitem__(self, at: int | slice) -> RecordLoss | tuple[RecordLoss, ...]:
+        if isinstance(at, slice):
+            return tuple(self[i] for i in range(*at.indices(len(self))))
+        source = self.sources[self.source_of[at]]
+        return RecordLoss(self.ids[at].as_py(), source, int(self.targets[at]), float(self.nll_sums[at]))
+
+    def __iter__(self) -> Iterator[RecordLoss]:
+        return (self[i] for i in range(len(self)))
+
+
 @dataclass(frozen=True, slots=True)
 class LossSummary:
     """The mean loss over the targets of some records, in nats per token."""
@@ -48,14 +87,14 @@ class LossSummary:
         return math.exp(self.loss) if self.loss < 700 else math.inf
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Evaluation:
     """A split's loss, over all and per source, at one step."""
 
     step: int
     overall: LossSummary
     by_source: dict[str, LossSummary]
-    records: tuple[RecordLoss, ...]
+    records: Losses
 
     def metrics(self) -> dict[str, Any]:
         """Give the line of metrics.jsonl."""
@@ -75,38 +114,48 @@ def record_losses(
     max_tokens: int,
     micro_batch: int = 1,
     on_records: Callable[[int], None] | None = None,
-) -> tuple[RecordLoss, ...]:
-    """Score each example by itself, packed: losses in the order of the examples. Weights and mode stay as they were."""
-    rows = pack([len(example) for example in examples], max_tokens)
-    sums = torch.zeros(len(examples), dtype=torch.float64)
+) -> Losses:
+    """Score each example by itself, packed: losses in the order of the examples. Weights and mode stay as they were.
+
+    The sums stay on the device until the end, so no pass waits for the one before it.
+    """
+    tokens = Tokens.of(examples)
+    rows = pack(tokens.lengths.tolist(), max_tokens)
+    device = trainee.device.device
+    sums_E = torch.zeros(len(tokens), dtype=torch.float64, device=device)
     was_training = trainee.model.training
     trainee.model.eval()
     try:
         with torch.inference_mode():
             for at in range(0, len(rows), micro_batch):
-                batch = make_batch(examples, rows[at : at + micro_batch])
-                on_device = batch.to(trainee.device.device)
+                batch = make_batch(tokens, rows[at : at + micro_batch])
+                example_M = torch.as_tensor(batch.records)[batch.records_M].to(device)
+                on_device = batch.to(device)
                 with trainee.device.compute():
                     nll_M = trainee.nll(on_device)
-                per_record = torch.zeros(len(batch.records), dtype=torch.float64)
-                per_record.index_add_(0, target_records(batch), nll_M.double().cpu())
-                sums[list(batch.records)] = per_record
+                sums_E.index_add_(0, example_M, nll_M.double())
                 if on_records:
                     on_records(len(batch.records))
     finally:
         trainee.model.train(was_training)
-    return tuple(RecordLoss(e.id, e.source, e.targets, float(s)) for e, s in zip(examples, sums, strict=True))
+    return Losses.of(tokens, sums_E.cpu().numpy())
 
 
-def evaluation(step: int, records: Sequence[RecordLoss]) -> Evaluation:
+def evaluation(step: int, losses: Losses) -> Evaluation:
     """Sum up the losses of at least one record."""
-    sources: dict[str, list[RecordLoss]] = {}
-    for record in records:
-        sources.setdefault(record.source, []).append(record)
-    by_source = {source: _summary(found) for source, found in sorted(sources.items())}
-    return Evaluation(step, _summary(records), by_source, tuple(records))
+    by_source = {
+        source: _summary(losses, losses.source_of == number)
+        for number, source in sorted(enumerate(losses.sources), key=lambda named: named[1])
+    }
+    return Evaluation(
+        step,
+        _summary(losses, np.ones(len(losses), np.bool_)),
+        {source: found for source, found in by_source.items() if found.records},
+        losses,
+    )
 
 
-def _summary(records: Sequence[RecordLoss]) -> LossSummary:
-    targets = sum(r.targets for r in records)
-    return LossSummary(len(records), targets, sum(r.nll_sum for r in records) / targets)
+def _summary(losses: Losses, chosen_E: npt.NDArray[np.bool_]) -> LossSummary:
+    targets = int(losses.targets[chosen_E].sum())
+    total = float(losses.nll_sums[chosen_E].sum())
+    return LossSummary(int(chosen_E.sum()), targets, total / targets if targets else math.nan)

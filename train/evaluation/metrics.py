@@ -40,7 +40,7 @@ _UNSPACED = (
 """Scripts that write no spaces between words."""
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
-_SENTENCE_ENDS = " .!?…。！？"  # noqa: RUF001 # those of Chinese and Japanese too
+_SENTENCE_ENDS = " .!?…。！？"  # those of Chinese and Japanese too
 
 
 class _Words(dict[int, str]):
@@ -102,7 +102,7 @@ def chrf(answer: str, reference: str) -> float:
 
 
 def bleu_counts(answer: str, reference: str) -> list[float]:
-    """Give what BLEU of many answers is summed up of: matched and all n-grams for n of 1 to 4, and both lengths; (10,)."""
+    """Give what BLEU of many answers sums up: matched and all n-grams for n of 1 to 4, and both lengths; (10,)."""
     found: Any = _bleu().sentence_score(answer, [reference])
     return [*map(float, found.counts), *map(float, found.totals), float(found.sys_len), float(found.ref_len)]
 
@@ -110,7 +110,7 @@ def bleu_counts(answer: str, reference: str) -> list[float]:
 def bleu(sums: Sequence[float]) -> float:
     """Give corpus BLEU, 0 to 100, of the summed counts of its answers; (10,)."""
     correct, total = ([int(n) for n in sums[at : at + 4]] for at in (0, 4))
-    score: Any = type(_bleu()).compute_bleu(correct, total, int(sums[8]), int(sums[9]))
+    score: Any = type(_bleu()).compute_bleu(correct, total, int(sums[8]), int(sums[9]), smooth_method="exp")
     return float(score.score)
 
 

@@ -14,12 +14,12 @@ from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from schemas.record import Record
-from train.plan import Item, make_plan
+from train.plan import make_plan
 from train.step import attention
 from train.step.attention import packed_hidden
 from train.step.batch import make_batch
 from train.step.loss import head_of, target_nll
-from train.text.tokens import Example
+from train.text.tokens import Example, Tokens
 
 VOCABULARY = 1024
 LAYERS, HIDDEN, HEADS, KEY_HEADS = 2, 128, 4, 2
@@ -93,7 +93,7 @@ def pretrain(
     """Train on the records as plain text. Gives the first and the last loss, in nats per token."""
     examples = _plain_examples(tokenizer, records)
     plan = make_plan(
-        [Item(e.id, len(e)) for e in examples],
+        examples,
         max_tokens=PRETRAIN_TOKENS,
         batch=1,
         max_epochs=1,
@@ -107,7 +107,7 @@ def pretrain(
     )
     head = head_of(model.lm_head, model.config)
     losses: list[float] = []
-    for i, step in enumerate(plan.steps):
+    for i, step in enumerate(plan):
         batch = make_batch(examples, step.rows).to(device)
         loss = target_nll(head, packed_hidden(model.model, batch), batch).mean()
         loss.backward()
@@ -130,7 +130,7 @@ def _texts(records: Sequence[Record]) -> Iterator[str]:
         yield "\n".join(message.content for message in record.messages)
 
 
-def _plain_examples(tokenizer: PreTrainedTokenizerFast, records: Sequence[Record]) -> list[Example]:
+def _plain_examples(tokenizer: PreTrainedTokenizerFast, records: Sequence[Record]) -> Tokens:
     """Make examples in which every token is a target; long texts are cut into pieces, for nothing of them is judged."""
     examples: list[Example] = []
     for i, text in enumerate(_texts(records)):
@@ -139,4 +139,4 @@ def _plain_examples(tokenizer: PreTrainedTokenizerFast, records: Sequence[Record
             piece = ids[at : at + PRETRAIN_TOKENS]
             if len(piece) > 1:
                 examples.append(Example(f"{i}:{at}", "", 1.0, piece, np.ones(len(piece), np.bool_)))
-    return examples
+    return Tokens.of(examples)

@@ -140,18 +140,15 @@ def hashes(tokens: Tokens, classes: npt.NDArray[np.int64]) -> tuple[Words64, Wor
     `classes` (vocabulary,): what each token counts as, -1 for not at all.
     """
     prompts, answers = np.zeros(len(tokens), np.uint64), np.zeros(len(tokens), np.uint64)
-    for first, last in pieces(tokens):
-        start, end = int(tokens.bounds[first]), int(tokens.bounds[last])
-        kind = classes[tokens.input_ids[start:end]]
-        supervised = tokens.supervised[start:end]
-        bounds = tokens.bounds[first : last + 1] - start
-        for into, part in ((prompts, ~supervised), (answers, supervised)):
+    for piece in pieces(tokens):
+        kind = classes[piece.input_ids]
+        for into, part in ((prompts, ~piece.supervised), (answers, piece.supervised)):
             at = np.flatnonzero(part & (kind >= 0))  # the words of this part, whatever stands between them
-            edges = np.searchsorted(at, bounds)  # where each example's words begin among them
+            edges = np.searchsorted(at, piece.bounds)  # where each example's words begin among them
             place = np.arange(len(at)) - np.repeat(edges[:-1], np.diff(edges))
             mixed = _mix(kind[at].astype(np.uint64) << np.uint64(32) | place.astype(np.uint64))
             sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(mixed, dtype=np.uint64)])
-            into[first:last] = sums[edges[1:]] - sums[edges[:-1]]  # modulo 2^64, so the differences are the sums
+            into[piece.at] = sums[edges[1:]] - sums[edges[:-1]]  # modulo 2^64, so the differences are the sums
     return prompts, answers
 
 
@@ -168,7 +165,7 @@ def _both(prompts: Words64, answers: Words64) -> Words64:
 
 
 def _most(tokens: Tokens) -> int:
-    return int(tokens.input_ids.max()) if len(tokens.input_ids) else 0
+    return max((int(chunk.input_ids.max()) for chunk in tokens.chunks if len(chunk.input_ids)), default=0)
 
 
 def _classes(tokenizer: PreTrainedTokenizerBase, vocabulary: int) -> npt.NDArray[np.int64]:

@@ -5,6 +5,7 @@ piece.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -17,14 +18,36 @@ PIECE_TOKENS = 1 << 22
 """Tokens that are looked at together: some 100 MB of intermediate columns."""
 
 
-def pieces(tokens: Tokens) -> Iterator[tuple[int, int]]:
-    """Cut a split into runs of whole examples, [first, last), of about PIECE_TOKENS tokens."""
-    first = 0
-    while first < len(tokens):
-        reach = int(tokens.bounds[first]) + PIECE_TOKENS
-        last = max(first + 1, int(np.searchsorted(tokens.bounds, reach, side="right")) - 1)
-        yield first, min(last, len(tokens))
-        first = last
+@dataclass(frozen=True, slots=True, eq=False)
+class Piece:
+    """Some examples end to end. Lengths: P examples, N tokens."""
+
+    at: npt.NDArray[np.int64]  # (P,) which examples these are
+    input_ids: npt.NDArray[np.int32]  # (N,)
+    supervised: npt.NDArray[np.bool_]  # (N,)
+    bounds: npt.NDArray[np.int64]  # (P + 1,) where each begins, and the end
+
+
+def pieces(tokens: Tokens) -> Iterator[Piece]:
+    """Go through a split in pieces of about PIECE_TOKENS tokens, as they lie in the chunks."""
+    for number, chunk in enumerate(tokens.chunks):
+        here = np.flatnonzero(tokens.chunk_of == number)
+        here = here[np.argsort(tokens.starts[here], kind="stable")]
+        bounds = np.concatenate([np.zeros(1, np.int64), np.cumsum(tokens.lengths[here])])
+        first = 0
+        while first < len(here):
+            last = max(first + 1, int(np.searchsorted(bounds, bounds[first] + PIECE_TOKENS, side="right")) - 1)
+            at = here[first:last]
+            within = bounds[first : last + 1] - bounds[first]
+            start = int(tokens.starts[at[0]])
+            shift = tokens.starts[at] - start - within[:-1]
+            if shift.any():  # examples between them were left out
+                where = np.arange(within[-1]) + np.repeat(start + shift, np.diff(within))
+                yield Piece(at, chunk.input_ids[where], chunk.supervised[where], within)
+            else:
+                end = start + int(within[-1])
+                yield Piece(at, chunk.input_ids[start:end], chunk.supervised[start:end], within)
+            first = last
 
 
 def check_stops(tokens: Tokens, template: Template) -> None:
@@ -34,20 +57,17 @@ def check_stops(tokens: Tokens, template: Template) -> None:
     """
     stops = np.asarray(sorted(template.stop_ids))
     wrong: list[int] = []
-    for first, last in pieces(tokens):
-        start, end = int(tokens.bounds[first]), int(tokens.bounds[last])
-        ids, supervised = tokens.input_ids[start:end], tokens.supervised[start:end]
-        bounds = tokens.bounds[first : last + 1] - start
-        goes_on = np.append(supervised[1:], np.False_)
-        goes_on[bounds[1:][bounds[1:] > 0] - 1] = False  # the next token is another record's
-        ends = np.flatnonzero(supervised & ~goes_on)
-        of = np.searchsorted(bounds, ends, side="right") - 1
-        has_end = np.bincount(of, minlength=last - first) > 0
-        no_stop = np.bincount(of[~np.isin(ids[ends], stops)], minlength=last - first) > 0
-        wrong.extend((np.flatnonzero(no_stop | ~has_end) + first).tolist())
+    for piece in pieces(tokens):
+        goes_on = np.append(piece.supervised[1:], np.False_)
+        goes_on[piece.bounds[1:][piece.bounds[1:] > 0] - 1] = False  # the next token is another record's
+        ends = np.flatnonzero(piece.supervised & ~goes_on)
+        of = np.searchsorted(piece.bounds, ends, side="right") - 1
+        has_end = np.bincount(of, minlength=len(piece.at)) > 0
+        no_stop = np.bincount(of[~np.isin(piece.input_ids[ends], stops)], minlength=len(piece.at)) > 0
+        wrong.extend(piece.at[no_stop | ~has_end].tolist())
     if wrong:
         raise CheckFailedError(
-            _named(tokens, wrong[0]),
+            _named(tokens, min(wrong)),
             f"an assistant turn does not end in a stop token ({len(wrong):,} of {len(tokens):,} records)",
             "one each",
         )
@@ -61,17 +81,16 @@ def check_bos(tokens: Tokens, template: Template) -> str | None:
     bos = template.tokenizer.bos_token_id
     if bos is None or not len(tokens):
         return None
-    starts = tokens.bounds[:-1][tokens.lengths > 1]
-    twice = (tokens.input_ids[starts] == bos) & (tokens.input_ids[starts + 1] == bos)
-    if twice.any():
-        at = int(np.flatnonzero(tokens.lengths > 1)[np.flatnonzero(twice)[0]])
+    first = tokens.tokens_at(0)
+    twice = np.flatnonzero((first == bos) & (tokens.tokens_at(1) == bos))
+    if len(twice):
         raise CheckFailedError(
-            _named(tokens, at),
-            f"the text begins with two {template.tokenizer.bos_token!r} ({int(twice.sum()):,} records)",
+            _named(tokens, int(twice[0])),
+            f"the text begins with two {template.tokenizer.bos_token!r} ({len(twice):,} records)",
             "one",
             "remove it from the chat template",
         )
-    if template.adds_bos and tokens.input_ids[0] != bos:
+    if template.adds_bos and first[0] != bos:
         return f"the tokenizer puts {template.tokenizer.bos_token!r} before plain text, the chat template does not"
     return None
 

@@ -84,32 +84,52 @@ class RunFolder:
         shutil.rmtree(self.base, ignore_errors=True)
         for name in ("metrics.jsonl", "training.log", "rejected.jsonl"):
             (self.path / name).write_text("")
+        # What a run leaves before step 0, and would take for its own.
+        for name in ("samples.jsonl", "spikes.jsonl", "general.json", "loss_before.arrow"):
+            (self.path / name).unlink(missing_ok=True)
 
     def log(self, line: str) -> None:
         """Append a line to training.log, with the time."""
         with (self.path / "training.log").open("a", encoding="utf-8") as stream:
             stream.write(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {line}\n")
 
-    def metric(self, values: dict[str, Any]) -> None:
-        """Append a line to metrics.jsonl."""
-        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(values) + "\n")
+    def append(self, name: str, values: dict[str, Any]) -> None:
+        """Append a line to a file of JSON lines."""
+        with (self.path / name).open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(values, ensure_ascii=False) + "\n")
 
-    def metrics(self) -> list[dict[str, Any]]:
-        """Read metrics.jsonl; a last line that a crash cut short is left out."""
-        file = self.path / "metrics.jsonl"
+    def lines(self, name: str) -> list[dict[str, Any]]:
+        """Read a file of JSON lines; a last line that a crash cut short is left out, and no file is no line."""
+        file = self.path / name
         found: list[dict[str, Any]] = []
-        for line in file.read_text(encoding="utf-8").splitlines() if file.is_file() else []:
+        for line in file.read_text(encoding="utf-8").split("\n")[:-1] if file.is_file() else []:
             try:
                 found.append(json.loads(line))
             except json.JSONDecodeError:
                 break
         return found
 
-    def rewind(self, step: int) -> None:
-        """Drop the metrics of later steps, which will be made again."""
-        kept = [line for line in self.metrics() if line["step"] <= step]
-        _write(self.path / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
+    def metric(self, values: dict[str, Any]) -> None:
+        """Append a line to metrics.jsonl."""
+        self.append("metrics.jsonl", values)
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Read metrics.jsonl."""
+        return self.lines("metrics.jsonl")
+
+    def rewind(self, step: int, *, evaluated: bool = True) -> None:
+        """Drop what was written of later steps, which will be made again; unless `evaluated`, also the evaluation after
+        `step` itself."""
+        for name in ("metrics.jsonl", "samples.jsonl", "spikes.jsonl"):
+            found = self.lines(name)
+            kept = [
+                line
+                for line in found
+                if line["step"] < step
+                or (line["step"] == step and (evaluated or (name != "samples.jsonl" and "val_loss" not in line)))
+            ]
+            if found or (self.path / name).is_file():
+                _write(self.path / name, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept))
 
     def write_json(self, name: str, value: object) -> None:
         """Write a JSON file, whole or not at all."""

@@ -2,51 +2,52 @@
 
 Each step takes its rows from the plan, in forward passes of `micro_batch` rows; the loss of every pass is divided by
 the targets of the whole step, so that gradients are those of one large batch however it is cut (transformers#34191,
-torchtune#1875). After a step come its metrics, then an evaluation where one is due, then a checkpoint: in this order,
-so that a run that is killed anywhere repeats what came after its last checkpoint, and ends with the same weights.
+torchtune#1875). Batches are made ahead (`train/run/feed.py`), and what a step measured is read while the next one runs
+(`train/run/reading.py`): the loop never waits for the device. After a step come its metrics, then an evaluation where
+one is due, then a checkpoint: in this order, so that a run that is killed anywhere repeats what came after its last
+checkpoint, and ends with the same weights.
+
+A step whose loss or gradients are not finite changes no weight, on the device, and nor does any after it: when the loop
+reads of it, the last good state is still there, and is saved.
 """
 
 import math
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Protocol
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Protocol
 
 import torch
-from peft import PeftModel
 from torch.amp.grad_scaler import GradScaler
 
 from schemas.errors import CheckFailedError, RunInterruptedError
 from schemas.train_config import TrainConfig
-from train.evaluation.losses import Evaluation, RecordLoss, evaluation, record_losses
+from train.evaluation.losses import Evaluation, Losses, evaluation, record_losses
+from train.evaluation.samples import Prompt, answer
 from train.model.load import Trainee
-from train.plan import Plan, Step
+from train.plan import Plan
 from train.run import checkpoint
-from train.run.checkpoint import Cursor, Identity
-from train.run.folder import RunFolder, whole_folder
-from train.step.batch import make_batch
+from train.run.budget import Budget, Clock, budget_of
+from train.run.checkpoint import Cursor, Engine, Identity
+from train.run.feed import Fed, ahead, fed, on
+from train.run.folder import RunFolder
+from train.run.reading import Measured, Reading, StepMetrics, memory_gb
+from train.run.spikes import Spikes
+from train.run.track import Tracker
+from train.run.weights import save_weights
 from train.step.optimizer import lr_at, make_optimizer, set_lr
+from train.text.template import Template
 from train.text.tokens import Example, Tokens
 
 EVALUATIONS = 10
 """Evaluations per run where nothing else is asked for: enough to see a curve, and a few percent of the time."""
 
-
-@dataclass(frozen=True, slots=True)
-class StepMetrics:
-    """What is known after a step. `step` counts from 1; `loss` is in nats per target of the whole step."""
-
-    step: int
-    total: int
-    loss: float
-    lr: float
-    grad_norm: float
-    tokens: int
-    tokens_per_s: float
+NAMED = 3
+"""Records that an error names; all of the step are in spikes.jsonl."""
 
 
 class Listener(Protocol):
@@ -71,7 +72,7 @@ class Listener(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Run:
-    """Everything that a run is made of, known before step 0."""
+    """Everything that a run is made of, known before step 0. `reserve`: seconds that its ending will take."""
 
     config: TrainConfig
     trainee: Trainee
@@ -82,149 +83,320 @@ class Run:
     folder: RunFolder
     listener: Listener
     resume_with: str
+    template: Template | None = None
+    prompts: tuple[Prompt, ...] = ()
+    trackers: tuple[Tracker, ...] = ()
+    clock: Clock = field(default_factory=Clock)
+    reserve: float = 0.0
 
     def say(self, line: str) -> None:
         """Write a line to the log and to whoever listens."""
         self.folder.log(line)
         self.listener.note(line)
 
+    def measured(self, line: dict[str, Any]) -> None:
+        """Write a line of metrics to the folder, and to the dashboards that were asked for."""
+        self.folder.metric(line)
+        for tracker in self.trackers:
+            tracker.write(line)
+
 
 def train(run: Run, *, resume: bool) -> tuple[Cursor, Evaluation | None]:
     """Train by the plan, from the start or the last checkpoint. Gives where it ended, and the last evaluation.
 
     Raises CheckFailedError for a loss that is not a number, RunInterruptedError after SIGINT or SIGTERM, ConfigError
-    for a checkpoint of another run.
+    for a checkpoint of another run or a budget without time for a step.
     """
-    config, plan, trainee = run.config, run.plan, run.trainee
-    total = len(plan.steps)
-    optimizer = make_optimizer(trainee.trainable(), config)
-    torch.manual_seed(config.seed)
-    scaler = GradScaler(trainee.device.device.type, enabled=trainee.device.autocast is torch.float16)
-    cursor = _begin(run, optimizer, scaler, resume=resume)
+    config, clock, total = run.config, run.clock, len(run.plan.steps)
+    engine = _engine(run)
+    cursor = _begin(run, engine, resume=resume)
+    budget = budget_of(config, reserve=run.reserve)
+    spikes = Spikes.after(line["loss"] for line in run.folder.metrics() if "loss" in line)
     every = config.eval_every or max(1, total // EVALUATIONS)
+    late = _readings_late(engine)
     last_eval: Evaluation | None = None
-    trainee.model.train()
+    waiting: deque[Reading] = deque()
+    run.trainee.model.train()
     with _signals() as caught:
-        while cursor.step < total and not cursor.stopped:
-            step = plan.steps[cursor.step]
-            cursor = _one_step(run, optimizer, scaler, cursor, step)
-            due = cursor.step % every == 0 or cursor.step == total
-            if due and run.val:
-                last_eval = evaluate(run, cursor.step)
-                cursor = _judge(run, cursor, last_eval)
-            if caught or cursor.stopped or cursor.step == total or cursor.step % config.save_every == 0:
-                checkpoint.save(
-                    run.folder.checkpoints, cursor, run.identity, trainee=trainee, optimizer=optimizer, scaler=scaler
-                )
-            if caught and cursor.step < total and not cursor.stopped:
-                raise RunInterruptedError(
-                    f"run {run.folder.path}",
-                    f"{signal.Signals(caught[0]).name} after step {cursor.step} of {total}; a checkpoint is written",
-                    remedy=f"go on with: {run.resume_with}",
-                )
+        if cursor.owes:
+            cursor, last_eval = _evaluate(run, engine, cursor, caught)
+            _save(run, engine, cursor)
+        if cursor.step == 0:
+            budget.check(clock.seconds())
+        pinned = run.trainee.device.device.type == "cuda"
+        steps = () if cursor.stopped else run.plan.steps
+        made = fed(run.train, steps, first=cursor.step, micro_batch=config.micro_batch, pinned=pinned)
+        mark = time.perf_counter()
+        with ahead(made) as feed:
+            for each in feed:
+                done = budget.done(each.number - 1, total, wall=clock.seconds(), begun=cursor.begun)
+                waiting.append(_launch(engine, each, lr_at(done, config), config.clip))
+
+                interrupted, over = bool(caught), budget.over(clock.seconds())
+                last = over or each.number == total
+                due = last or each.number % every == 0
+                saving = last or interrupted or each.number % config.save_every == 0
+                while len(waiting) > (0 if due or saving else late):
+                    cursor, mark = _read(run, engine, waiting.popleft(), cursor, spikes, mark)
+                if over and each.number < total:
+                    cursor = replace(cursor, stopped=True, ended_by=budget.named)
+                    run.say(f"stopped at step {cursor.step} of {total}: the {budget.named} of the run are spent")
+                if due:
+                    cursor, found = _evaluate(run, engine, cursor, caught)
+                    last_eval = found or last_eval
+                if saving or cursor.stopped:
+                    _save(run, engine, cursor)
+                if interrupted and not last and not cursor.stopped:
+                    raise _interruption(run, caught[0], cursor, "after")
+                if cursor.stopped:
+                    break
+                if due or saving:
+                    mark = time.perf_counter()  # measuring and saving are no part of a step's time
     if run.val and last_eval is None:  # resumed after the last step: the same weights give the same evaluation
         last_eval = evaluation(cursor.step, score(run, run.val, "validation"))
-    return cursor, last_eval
+    planned = "steps" if config.max_steps is not None else "epochs"
+    return replace(cursor, wall=clock.seconds(), ended_by=cursor.ended_by or planned), last_eval
 
 
-def _begin(run: Run, optimizer: torch.optim.Optimizer, scaler: GradScaler, *, resume: bool) -> Cursor:
-    found = checkpoint.latest(run.folder.checkpoints) if resume else None
-    if found is None:
+def _engine(run: Run) -> Engine:
+    optimizer = make_optimizer(run.trainee.trainable(), run.config)
+    torch.manual_seed(run.config.seed)
+    device = run.trainee.device
+    scaler = GradScaler(device.device.type, enabled=device.autocast is torch.float16)
+    return Engine(run.trainee, optimizer, scaler, torch.zeros((), device=device.device))
+
+
+def _begin(run: Run, engine: Engine, *, resume: bool) -> Cursor:
+    cursor = checkpoint.resume(run.folder.checkpoints, run.identity, engine, run.say) if resume else None
+    if cursor is None:
         if resume:
             run.say("no checkpoint yet: starting from the beginning")
         run.folder.rewind(0)
-        return Cursor()
-    cursor = checkpoint.load(found, run.identity, run.trainee, optimizer, scaler)
-    run.folder.rewind(cursor.step)
-    run.say(f"resumed from {found.name} of {len(run.plan.steps)} steps")
+        cursor = Cursor(begun=run.clock.seconds())
+    else:
+        run.folder.rewind(cursor.step, evaluated=not cursor.owes)
+        run.clock.before += cursor.wall
+        run.say(f"resumed from step-{cursor.step} of {len(run.plan.steps)} steps")
+    for tracker in run.trackers:
+        tracker.begin(run.folder.metrics())
     return cursor
 
 
-def _one_step(run: Run, optimizer: torch.optim.Optimizer, scaler: GradScaler, cursor: Cursor, step: Step) -> Cursor:
-    """Make one optimizer step, and tell of it.
+def _readings_late(engine: Engine) -> int:
+    """Give how many steps late measurements are read: one on CUDA, where the host runs ahead of the device.
 
-    Under fp16 the loss is scaled so that small gradients do not vanish; a step whose scaled gradients overflow changes
-    no weight, and the scale is halved. In other precisions the scaler does nothing.
+    A CPU has done a step when its call returns. The scaler of fp16 must know of an overflow before the next step.
     """
-    config, trainee, device = run.config, run.trainee, run.trainee.device
-    started = time.perf_counter()
-    targets = sum(run.train[i].targets for row in step.rows for i in row)
-    loss_sum = torch.zeros((), dtype=torch.float64)
-    tokens = 0
-    for at in range(0, len(step.rows), config.micro_batch):
-        batch = make_batch(run.train, step.rows[at : at + config.micro_batch]).to(device.device)
-        with device.compute():
-            nll_M = trainee.nll(batch)
-        scaler.scale(nll_M.sum() / targets).backward()
-        loss_sum += nll_M.detach().sum().double().cpu()
-        tokens += batch.tokens
-    number = cursor.step + 1
-    loss = loss_sum.item() / targets
-    _check_finite(run, "loss", loss, number)
-    scaler.unscale_(optimizer)
-    norm = torch.nn.utils.clip_grad_norm_([p for _, p in trainee.trainable()], config.clip).item()
-    overflow = not math.isfinite(norm) and scaler.is_enabled() and scaler.get_scale() > 1
-    if not overflow:
-        _check_finite(run, "gradient norm", norm, number)
-    lr = lr_at(cursor.step, len(run.plan.steps), config)
-    set_lr(optimizer, lr)
-    scaler.step(optimizer)
-    scaler.update()
-    optimizer.zero_grad(set_to_none=True)
+    return int(engine.halted.is_cuda and not engine.scaler.is_enabled())
 
-    took = time.perf_counter() - started
-    metrics = StepMetrics(number, len(run.plan.steps), loss, lr, norm, cursor.tokens + tokens, tokens / took)
-    run.folder.metric(
+
+def _launch(engine: Engine, each: Fed, lr: float, clip: float) -> Reading:
+    """Make one optimizer step on the device. Nothing here waits for it."""
+    trainee = engine.trainee
+    random = checkpoint.random_state(trainee)
+    sums_R = torch.zeros(len(each.records_R), dtype=torch.float64, device=trainee.device.device)
+    at = 0
+    for batch in each.passes:
+        here = on(trainee.device.device, batch)
+        with trainee.device.compute():
+            nll_M = trainee.nll(here)
+        engine.scaler.scale(nll_M.sum() / each.targets).backward()
+        sums_R.index_add_(0, here.records_M + at, nll_M.detach().double())
+        at += len(batch.records)
+    set_lr(engine.optimizer, lr)
+    norm, skipped = _update(engine, sums_R.sum(), clip)
+    return Reading.of(each, lr, random, norm, skipped, sums_R)
+
+
+def _update(engine: Engine, loss: torch.Tensor, clip: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Clip the gradients and change the weights, where all is finite. Gives the norm, and 1 where nothing was changed.
+
+    Under fp16 the loss was scaled so that small gradients do not vanish; where the scaled gradients overflow, the step
+    is left out and the scale halved. In other precisions the scaler does nothing.
+    """
+    optimizer, scaler = engine.optimizer, engine.scaler
+    scaler.unscale_(optimizer)
+    weights = [p for group in optimizer.param_groups for p in group["params"]]
+    norm = torch.nn.utils.clip_grad_norm_(weights, clip)
+    unsound = ~(norm.isfinite() & loss.isfinite())
+    if scaler.is_enabled():
+        if loss.isfinite():
+            scaler.step(optimizer)
+            scaler.update()
+    else:
+        engine.halted.copy_(torch.maximum(engine.halted, unsound.float()))
+        setattr(optimizer, "found_inf", engine.halted)  # noqa: B010 # read by fused optimizers, declared by none
+        optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return norm, unsound
+
+
+def _read(
+    run: Run, engine: Engine, reading: Reading, cursor: Cursor, spikes: Spikes, mark: float
+) -> tuple[Cursor, float]:
+    """Read what a step measured and tell of it. Gives the cursor after it, and the time from which the next counts."""
+    found = reading.read()
+    now = time.perf_counter()
+    number, loss, norm = found.fed.number, found.loss, found.grad_norm
+    overflow = found.skipped and engine.scaler.is_enabled() and engine.scaler.get_scale() > 1
+    if not math.isfinite(loss) or (found.skipped and not overflow):
+        raise _not_finite(run, engine, reading, found, cursor)
+    tokens = cursor.tokens + found.fed.tokens
+    metrics = StepMetrics(
+        step=number,
+        total=len(run.plan.steps),
+        loss=loss,
+        lr=reading.lr,
+        grad_norm=norm,
+        tokens=tokens,
+        tokens_per_s=found.fed.tokens / max(now - mark, 1e-9),
+        seconds=run.clock.seconds(),
+        memory_gb=memory_gb(run.trainee.device.device),
+    )
+    run.measured(
         {
             "step": number,
-            "epoch": step.epoch,
+            "epoch": found.fed.epoch,
             "loss": loss,
-            "lr": lr,
+            "lr": reading.lr,
             "grad_norm": None if overflow else norm,
             "tokens_per_s": round(metrics.tokens_per_s, 1),
-            "tokens": metrics.tokens,
+            "tokens": tokens,
+            "seconds": round(metrics.seconds, 3),
+            "memory_gb": round(metrics.memory_gb, 3),
+            "loss_by_source": found.by_source(run.train),
         }
     )
+    if (usual := spikes.usual(loss)) is not None:
+        _tell_spike(run, found, usual, first=cursor.spikes == 0)
+        cursor = replace(cursor, spikes=cursor.spikes + 1)
     run.listener.step(metrics)
-    return replace(
+    cursor = replace(
         cursor,
         step=number,
-        tokens=metrics.tokens,
-        seconds=cursor.seconds + took,
+        tokens=tokens,
+        seconds=cursor.seconds + now - mark,
         first_loss=loss if cursor.first_loss is None else cursor.first_loss,
         last_loss=loss,
     )
+    return cursor, now
 
 
-def evaluate(run: Run, step: int) -> Evaluation:
+def _tell_spike(run: Run, found: Measured, usual: float, *, first: bool) -> None:
+    """Write a spike down with its records; the first of a run is also said."""
+    worst = _write_spike(run, found, usual)
+    if first:
+        run.say(
+            f"warning: the loss leapt to {found.loss:.3f} at step {found.fed.number}, where {usual:.3f} was usual; "
+            f"highest {worst}; the step's records, and those of later leaps, are in spikes.jsonl"
+        )
+
+
+def _write_spike(run: Run, found: Measured, usual: float | None) -> str:
+    """Add a step to spikes.jsonl; give its first records in words. Losses that are not finite are null in the file."""
+    records = found.records(run.train)
+    run.folder.append(
+        "spikes.jsonl",
+        {
+            "step": found.fed.number,
+            "loss": _finite(found.loss),
+            "expected": usual,
+            "records": [{**asdict(record), "loss": _finite(record.loss)} for record in records],
+        },
+    )
+    return ", ".join(f"record {r.id} of {r.source} (loss {r.loss:.3f})" for r in records[:NAMED])
+
+
+def _not_finite(run: Run, engine: Engine, reading: Reading, found: Measured, cursor: Cursor) -> CheckFailedError:
+    """Save the state before a step that gave no finite number, and make the error that names the step's records."""
+    number = found.fed.number
+    worst = _write_spike(run, found, None)
+    kept = "the weights are still those of the base model"
+    if cursor.step:
+        _save(run, engine, cursor, random=reading.random)
+        kept = f"the state before it is saved in checkpoints/step-{cursor.step}"
+    what, value = ("gradient norm", found.grad_norm) if math.isfinite(found.loss) else ("loss", found.loss)
+    more = f" and {len(found.fed.records_R) - NAMED} more (spikes.jsonl)" if len(found.fed.records_R) > NAMED else ""
+    return CheckFailedError(
+        f"step {number} of run {run.folder.path}",
+        f"the {what} is {value}: {worst}{more}; {kept}",
+        "a finite number",
+        f"lower --lr (now {run.config.resolved_lr():g}) or --clip, or leave these records out, and start anew with "
+        f"another --out",
+    )
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _evaluate(
+    run: Run, engine: Engine, cursor: Cursor, caught: Sequence[int]
+) -> tuple[Cursor, Evaluation | None]:
+    """Measure the validation split and answer the prompts, and judge what was found.
+
+    A signal ends it at once: the state after the step is saved, and owes this evaluation.
+    """
+    try:
+        found = evaluate(run, cursor.step, caught) if run.val else None
+        sample(run, cursor.step, caught)
+    except _SignalledError as error:
+        cursor = replace(cursor, owes=True)
+        _save(run, engine, cursor)
+        raise _interruption(run, caught[0], cursor, "in the evaluation after") from error
+    cursor = replace(cursor, owes=False)
+    return (_judge(run, cursor, found) if found else cursor), found
+
+
+def evaluate(run: Run, step: int, caught: Sequence[int] = ()) -> Evaluation:
     """Score the validation split, which has at least one record; write its metrics and tell of it."""
-    found = evaluation(step, score(run, run.val, "validation"))
-    run.folder.metric(found.metrics())
+    found = evaluation(step, score(run, run.val, "validation", caught))
+    run.measured(found.metrics())
     run.folder.log(f"step {step}: validation loss {found.overall.loss:.4f}, perplexity {found.overall.perplexity:.2f}")
     run.listener.evaluated(found)
     return found
 
 
-def save_weights(trainee: Trainee, path: Path) -> None:
-    """Write weights and tokenizer so that plain transformers (full) or plain peft (lora) loads them."""
-    with trainee.stock_attention(), whole_folder(path) as place:
-        if isinstance(trainee.model, PeftModel):
-            # Without this peft asks the hub whether the base model's vocabulary has grown; ours never does.
-            trainee.model.save_pretrained(str(place), save_embedding_layers=False)
-        else:
-            trainee.model.save_pretrained(str(place))
-        trainee.tokenizer.save_pretrained(str(place))
+def sample(run: Run, step: int, caught: Sequence[int] = ()) -> None:
+    """Answer the run's prompts, and add the answers to samples.jsonl."""
+    if run.template is None or not run.prompts:
+        return
+    said = answer(
+        run.trainee,
+        run.template,
+        run.prompts,
+        step=step,
+        new_tokens=run.config.sample_tokens,
+        on_answers=_unless(caught, lambda _: None),
+    )
+    for one in said:
+        run.folder.append("samples.jsonl", asdict(one))
 
 
-def score(run: Run, examples: Sequence[Example], what: str) -> tuple[RecordLoss, ...]:
+def score(run: Run, examples: Sequence[Example], what: str, caught: Sequence[int] = ()) -> Losses:
     """Give the loss of each example under the current weights; whoever listens hears of it as work named `what`."""
     return record_losses(
         run.trainee,
         examples,
         max_tokens=run.plan.max_tokens,
         micro_batch=run.config.micro_batch,
-        on_records=run.listener.work(what, len(examples)),
+        on_records=_unless(caught, run.listener.work(what, len(examples))),
     )
+
+
+class _SignalledError(Exception):
+    """A signal came while something was measured."""
+
+
+def _unless(caught: Sequence[int], tell: Callable[[int], None]) -> Callable[[int], None]:
+    """Pass on what is told, and stop once a signal has come."""
+
+    def told(done: int) -> None:
+        if caught:
+            raise _SignalledError
+        tell(done)
+
+    return told
 
 
 def _judge(run: Run, cursor: Cursor, found: Evaluation) -> Cursor:
@@ -233,25 +405,33 @@ def _judge(run: Run, cursor: Cursor, found: Evaluation) -> Cursor:
     A run of a given number of steps is asked for exactly that many: it does not stop early.
     """
     loss = found.overall.loss
-    _check_finite(run, "validation loss", loss, cursor.step)
+    if not math.isfinite(loss):
+        raise CheckFailedError(
+            f"step {cursor.step} of run {run.folder.path}",
+            f"the validation loss is {loss}",
+            "a finite number",
+            f"lower --lr (now {run.config.resolved_lr():g}) or --clip, and start anew with another --out",
+        )
     if cursor.best_loss is None or loss < cursor.best_loss:
         save_weights(run.trainee, run.folder.path / "best")
         return replace(cursor, best_loss=loss, best_step=cursor.step, stale=0)
-    stale = cursor.stale + 1
-    stopped = run.config.max_steps is None and stale >= run.config.patience
-    if stopped:
+    cursor = replace(cursor, stale=cursor.stale + 1)
+    if run.config.max_steps is None and cursor.stale >= run.config.patience and not cursor.stopped:
         run.say(f"stopped early at step {cursor.step}: no lower validation loss since step {cursor.best_step}")
-    return replace(cursor, stale=stale, stopped=stopped)
+        return replace(cursor, stopped=True, ended_by="patience")
+    return cursor
 
 
-def _check_finite(run: Run, what: str, value: float, step: int) -> None:
-    if math.isfinite(value):
-        return
-    raise CheckFailedError(
-        f"step {step} of run {run.folder.path}",
-        f"the {what} is {value}",
-        "a finite number",
-        f"lower --lr (now {run.config.resolved_lr():g}) or --clip, and look at the step's records",
+def _save(run: Run, engine: Engine, cursor: Cursor, *, random: dict[str, torch.Tensor] | None = None) -> None:
+    cursor = replace(cursor, wall=run.clock.seconds())
+    checkpoint.save(run.folder.checkpoints, cursor, run.identity, engine, random=random)
+
+
+def _interruption(run: Run, number: int, cursor: Cursor, when: str) -> RunInterruptedError:
+    return RunInterruptedError(
+        f"run {run.folder.path}",
+        f"{signal.Signals(number).name} {when} step {cursor.step} of {len(run.plan.steps)}; a checkpoint is written",
+        remedy=f"go on with: {run.resume_with}",
     )
 
 

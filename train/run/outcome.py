@@ -1,28 +1,34 @@
 """What a finished run leaves: final and best weights, the loss of each record, and the figures that sum it up."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.ipc
-
-from train.evaluation.losses import Evaluation, RecordLoss
+from train.evaluation.losses import Evaluation
 from train.evaluation.samples import Sample
+from train.preflight.report import Preflight
+from train.run import forgetting
+from train.run.budget import cost
 from train.run.checkpoint import Cursor
-from train.run.folder import whole_file
-from train.run.loop import Run, save_weights, score
-from train.run.preflight import Preflight
+from train.run.forgetting import Forgetting, General
+from train.run.loop import Run, score
+from train.run.records import Before, write_records
+from train.run.weights import save_weights
 
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """Where a run ended, and the validation split before and after; None without validation records."""
+    """Where a run ended, and the validation split before and after; None without validation records.
+
+    `seconds` are those of the whole run, all its parts together, and `cost` what they cost; None without a price.
+    """
 
     cursor: Cursor
     before: Evaluation | None
     after: Evaluation | None
+    forgetting: Forgetting | None = None
+    seconds: float = 0.0
+    cost: float | None = None
 
     def facts(self) -> dict[str, Any]:
         """Give what run.json and the store remember. Losses are nats per target."""
@@ -31,6 +37,8 @@ class Ending:
             "steps": self.cursor.step,
             "tokens": self.cursor.tokens,
             "train_seconds": round(self.cursor.seconds, 3),
+            "seconds": round(self.seconds, 3),
+            "cost": None if self.cost is None else round(self.cost, 4),
             "loss_first": self.cursor.first_loss,
             "loss_last": self.cursor.last_loss,
             "val_loss_first": before.overall.loss if before else None,
@@ -39,7 +47,10 @@ class Ending:
             "val_perplexity_last": after.overall.perplexity if after else None,
             "val_loss_by_source": {source: found.loss for source, found in after.by_source.items()} if after else {},
             "best_step": self.cursor.best_step,
-            "stopped_early": self.cursor.stopped,
+            "ended_by": self.cursor.ended_by,
+            "stopped_early": self.cursor.ended_by == "patience",
+            "spikes": self.cursor.spikes,
+            "general": self.forgetting.to_json() if self.forgetting else None,
         }
 
 
@@ -56,29 +67,28 @@ class Result:
     facts: dict[str, Any]
 
 
-def save(run: Run, ending: Ending) -> None:
-    """Write final/, best/ where no evaluation did, and records.arrow with the losses of the final weights."""
+def save(
+    run: Run, cursor: Cursor, before: Before, first: Evaluation | None, after: Evaluation | None, general: General | None
+) -> Ending:
+    """Write final/, best/ where no evaluation did, records.arrow and general.json with the losses of the final weights.
+
+    `first` and `after` are the validation split before step 0 and after the last one.
+    """
     folder = run.folder.path
     save_weights(run.trainee, folder / "final")
-    if ending.cursor.best_step is None:
+    if cursor.best_step is None:
         save_weights(run.trainee, folder / "best")
-    _write_records(folder / "records.arrow", score(run, run.train, "scoring records"), ending)
-
-
-def _write_records(path: Path, fitted: Sequence[RecordLoss], ending: Ending) -> None:
-    """Write one row per record: mean loss of the final weights in nats; for split val also that before training."""
-    first = {r.id: r.mean for r in ending.before.records} if ending.before else {}
-    rows = [("train", r, None) for r in fitted]
-    rows += [("val", r, first.get(r.id)) for r in (ending.after.records if ending.after else ())]
-    table = pa.table(
-        {
-            "id": pa.array([r.id for _, r, _ in rows], pa.string()),
-            "source": pa.array([r.source for _, r, _ in rows], pa.string()),
-            "split": pa.array([split for split, _, _ in rows], pa.string()),
-            "n_target_tokens": pa.array([r.targets for _, r, _ in rows], pa.int64()),
-            "loss": pa.array([r.mean for _, r, _ in rows], pa.float64()),
-            "loss_before": pa.array([before for _, _, before in rows], pa.float64()),
-        }
+    learnt = score(run, run.train, "scoring records") if run.config.score_train else None
+    write_records(
+        run.folder,
+        train=run.train,
+        val=run.val,
+        before=before,
+        after=(learnt, after.records if after else None),
+        seen=run.plan.seen(len(run.train), cursor.step),
     )
-    with whole_file(path) as place, pyarrow.ipc.new_file(str(place), table.schema) as writer:
-        writer.write_table(table)
+    forgotten = None
+    if general is not None:
+        forgotten = forgetting.measure(run.folder, general, lambda some: score(run, some, "general set"), first=False)
+    seconds = run.clock.seconds()
+    return Ending(cursor, first, after, forgotten, seconds, cost(run.config, seconds))

@@ -24,32 +24,16 @@ from train.evaluation.losses import Evaluation, RecordLoss, evaluation
 from train.evaluation.samples import Sample, sample_answers
 from train.model import tiny
 from train.model.load import TINY, Base, Trainee, adapt, load_base, located
-from train.plan import Item, Plan, make_plan
+from train.plan import Plan, make_plan
+from train.preflight.report import Preflight, count_refused, preflight
 from train.run import checkpoint
 from train.run.checkpoint import Identity
-from train.run.folder import RunFolder, whole_folder
-from train.run.loop import Listener, Run, score, train
+from train.run.data import Data
+from train.run.folder import RunFolder
+from train.run.loop import EVALUATIONS, Listener, Run, score, train
 from train.run.outcome import Ending, Result, save
-from train.run.preflight import Preflight, count_refused, preflight
 from train.step import attention
 from train.text.template import Encoded, Template, encode
-
-
-@dataclass(frozen=True, slots=True)
-class Data:
-    """What a run is trained on: the kept records of two splits, and what names them."""
-
-    name: str
-    seq: int
-    manifest: str
-    train_visible: str
-    train: tuple[Record, ...]
-    val: tuple[Record, ...]
-    warnings: tuple[str, ...] = ()
-    reference: str = ""
-    """What --resume opens the dataset by, from any folder; by default NAME@SEQ."""
-    store: str | None = None
-    """The absolute path of the store that --resume looks in."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -114,9 +98,23 @@ def prepare(config: TrainConfig, data: Data, listener: Listener, folder: RunFold
         base.digest,
         _digest(backend.to_str()),
     )
-    report = preflight(trainee, template, train=trained, val=validated, plan=plan)
-    for line in report.lines():
-        say(line)
+    every = config.eval_every or max(1, len(plan) // EVALUATIONS)
+    report = preflight(
+        trainee,
+        template,
+        config,
+        train=trained,
+        val=validated,
+        plan=plan,
+        evaluations=-(-len(plan) // every) if validated.examples else 0,
+        clusters=data.clusters,
+        work=listener.work,
+    )
+    if folder:  # without one the caller shows the report
+        for line in report.lines():
+            say(line)
+        for record in report.shown:
+            folder.log(f"{record.title()}\n{record.marked()}")
     return Prepared(config, trainee, base, template, trained, validated, plan, identity, report)
 
 
@@ -182,17 +180,7 @@ def _base(config: TrainConfig, data: Data, listener: Listener, folder: RunFolder
     if config.model != TINY:
         return load_base(config, data.train)
     done = listener.work("building tiny", tiny.PRETRAIN_STEPS)
-    base = load_base(config, data.train, tiny_base=folder.base if folder else None, on_step=lambda _: done(1))
-    if folder and not folder.base.is_dir():
-        with whole_folder(folder.base) as place:
-            base.model.set_attn_implementation("sdpa")
-            base.model.save_pretrained(str(place))
-            base.tokenizer.save_pretrained(str(place))
-        # Read back what was written: a resumed run starts from these files, so this one does too.
-        notes = base.notes
-        base = load_base(config, data.train, tiny_base=folder.base)
-        return Base(base.model, base.tokenizer, base.name, base.digest, base.device, notes)
-    return base
+    return load_base(config, data.train, tiny_base=folder.base if folder else None, on_step=lambda _: done(1))
 
 
 def _context(config: TrainConfig, trainee: Trainee, say: Any) -> int:
@@ -231,7 +219,7 @@ def _is_sound(settings: GenerationConfig) -> bool:
 def _plan(config: TrainConfig, trained: Encoded, max_tokens: int, data: Data) -> Plan:
     try:
         return make_plan(
-            [Item(e.id, len(e), e.weight) for e in trained.examples],
+            trained.examples,
             max_tokens=max_tokens,
             batch=config.batch,
             max_epochs=config.max_epochs,
@@ -270,7 +258,7 @@ def _open(this: Run, prepared: Prepared, data: Data, *, resume: bool) -> dict[st
         "versions": versions,
         "python": platform.python_version(),
         "device": str(prepared.trainee.device),
-        "preflight": asdict(prepared.report),
+        "preflight": prepared.report.json(shown=False),
         "started": start.isoformat(timespec="seconds"),
         "ended": None,
     }
@@ -284,6 +272,7 @@ def _open(this: Run, prepared: Prepared, data: Data, *, resume: bool) -> dict[st
             "manifest": data.manifest,
         },
     )
+    folder.write_json("preflight.json", prepared.report.json())
     folder.write_json("run.json", facts)
     return facts
 

@@ -2,12 +2,15 @@
 
 Registered with transformers' AttentionInterface under a name that has none of "flash", "sdpa" and "flex_attention" in
 it, and without a mask function: transformers then builds no mask and passes our `cu_seq_lens_q` through. On CUDA in
-half precision it is torch's variable-length kernel, elsewhere one SDPA call per record. Whatever it cannot do right
+half precision it is torch's variable-length kernel; on a CPU its flash kernel, record by record, as one operator that
+torch.compile and recomputation see whole; elsewhere one SDPA call per record. Whatever it cannot do right
 (soft-capping, sinks, dropout, no record bounds) raises: the alternative is a model that silently trains on leaks.
 
 Legend: B rows, H query heads, G key heads, T tokens per row, N = B*T, D head size, S records + 1.
 """
 
+import inspect
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -73,6 +76,10 @@ def packed_attention(
         out_NHD = _varlen(
             q_NHD, k_NGD, v_NGD, cu_seq_lens_q, longest=max_length_q, scale=scaling, window=sliding_window
         )
+    elif q_NHD.device.type == "cpu" and size == v_NGD.shape[-1]:
+        groups = heads // k_NGD.shape[1]
+        k_NHD, v_NHD = k_NGD.repeat_interleave(groups, 1), v_NGD.repeat_interleave(groups, 1)
+        out_NHD, _ = attend_records(q_NHD, k_NHD, v_NHD, cu_seq_lens_q, scaling, sliding_window)
     else:
         out_NHD = _per_record(q_NHD, k_NGD, v_NGD, cu_seq_lens_q, scale=scaling, window=sliding_window)
     return out_NHD.view(batch, tokens, heads, v_NGD.shape[-1] if size != v_NGD.shape[-1] else size), None
@@ -152,29 +159,116 @@ def _varlen(
 
     if longest is None:
         longest = int((cu_S[1:] - cu_S[:-1]).max())
-    groups = q_NHD.shape[1] // k_NGD.shape[1]
-    if groups > 1:  # enable_gqa exists from torch 2.12 on; repeating works everywhere
-        k_NGD, v_NGD = k_NGD.repeat_interleave(groups, 1), v_NGD.repeat_interleave(groups, 1)
+    more: dict[str, Any] = {}
+    if q_NHD.shape[1] != k_NGD.shape[1]:
+        if _kernel_groups():
+            more = {"enable_gqa": True}
+        else:
+            groups = q_NHD.shape[1] // k_NGD.shape[1]
+            k_NGD, v_NGD = k_NGD.repeat_interleave(groups, 1), v_NGD.repeat_interleave(groups, 1)
     left = -1 if window is None else window - 1
-    out = varlen_attn(q_NHD, k_NGD, v_NGD, cu_S, cu_S, longest, longest, scale=scale, window_size=(left, 0))
+    out = varlen_attn(q_NHD, k_NGD, v_NGD, cu_S, cu_S, longest, longest, scale=scale, window_size=(left, 0), **more)
     return out if isinstance(out, Tensor) else out[0]
+
+
+@cache
+def _kernel_groups() -> bool:
+    """Whether the variable-length kernel takes fewer key heads than query heads: from torch 2.12 on."""
+    from torch.nn.attention.varlen import varlen_attn  # noqa: PLC0415 # a part of torch that only CUDA builds need
+
+    return "enable_gqa" in inspect.signature(varlen_attn).parameters
+
+
+_flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default  # noqa: SLF001 # what SDPA calls on a CPU
+_flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward.default  # noqa: SLF001
+
+
+@torch.library.custom_op("sft::attend_records", mutates_args=(), device_types="cpu")
+def attend_records(
+    q_NHD: Tensor, k_NHD: Tensor, v_NHD: Tensor, cu_S: Tensor, scale: float | None, window: int | None
+) -> tuple[Tensor, Tensor]:
+    """Attend causally within each record on a CPU: (N, H, D), and the log of the softmax's sums, (H, N) fp32."""
+    out_NHD = torch.empty_like(q_NHD)
+    sums_HN = torch.empty(q_NHD.shape[1], q_NHD.shape[0], dtype=torch.float32)
+    for start, end in _records(cu_S):
+        seen = _bias(_window_mask(end - start, window, q_NHD.device), q_NHD.dtype)
+        parts = [x[start:end].transpose(0, 1)[None] for x in (q_NHD, k_NHD, v_NHD)]
+        out, sums = _flash(*parts, 0.0, seen is None, attn_mask=seen, scale=scale)
+        out_NHD[start:end] = out[0].transpose(0, 1)
+        sums_HN[:, start:end] = sums[0]
+    return out_NHD, sums_HN
+
+
+@torch.library.custom_op("sft::attend_records_backward", mutates_args=(), device_types="cpu")
+def attend_records_backward(
+    d_out_NHD: Tensor,
+    q_NHD: Tensor,
+    k_NHD: Tensor,
+    v_NHD: Tensor,
+    out_NHD: Tensor,
+    sums_HN: Tensor,
+    cu_S: Tensor,
+    scale: float | None,
+    window: int | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Give the gradients of queries, keys and values, (N, H, D) each."""
+    grads = (torch.empty_like(q_NHD), torch.empty_like(k_NHD), torch.empty_like(v_NHD))
+    for start, end in _records(cu_S):
+        seen = _bias(_window_mask(end - start, window, q_NHD.device), q_NHD.dtype)
+        tensors = (d_out_NHD, q_NHD, k_NHD, v_NHD, out_NHD)
+        parts = [x[start:end].transpose(0, 1)[None] for x in tensors]
+        sums = sums_HN[None, :, start:end].contiguous()
+        found = _flash_backward(*parts, sums, 0.0, seen is None, attn_mask=seen, scale=scale)
+        for grad_NHD, part in zip(grads, found, strict=True):
+            grad_NHD[start:end] = part[0].transpose(0, 1)
+    return grads
+
+
+def _shapes(q_NHD: Tensor, k_NHD: Tensor, v_NHD: Tensor, *_: object) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(q_NHD), q_NHD.new_empty(q_NHD.shape[1], q_NHD.shape[0], dtype=torch.float32)
+
+
+def _shapes_backward(_d: Tensor, q_NHD: Tensor, k_NHD: Tensor, v_NHD: Tensor, *_: object) -> tuple[Tensor, ...]:
+    return torch.empty_like(q_NHD), torch.empty_like(k_NHD), torch.empty_like(v_NHD)
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    *tensors, ctx.scale, ctx.window = inputs
+    ctx.save_for_backward(*tensors, *output)
+
+
+def _backward(ctx: Any, d_out_NHD: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    q_NHD, k_NHD, v_NHD, cu_S, out_NHD, sums_HN = ctx.saved_tensors
+    grads = attend_records_backward(
+        d_out_NHD, q_NHD, k_NHD, v_NHD, out_NHD, sums_HN, cu_S, ctx.scale, ctx.window
+    )
+    return *grads, None, None, None
+
+
+attend_records.register_fake(_shapes)
+attend_records.register_autograd(_backward, setup_context=_save)
+attend_records_backward.register_fake(_shapes_backward)
 
 
 def _per_record(
     q_NHD: Tensor, k_NGD: Tensor, v_NGD: Tensor, cu_S: Tensor, *, scale: float | None, window: int | None
 ) -> Tensor:
+    lengths = [end - start for start, end in _records(cu_S)]
     parts: list[Tensor] = []
-    bounds: list[int] = cu_S.tolist()
-    for start, end in pairwise(bounds):
-        if end == start:
-            continue
-        q, k, v = (x[start:end].transpose(0, 1)[None] for x in (q_NHD, k_NGD, v_NGD))  # (1, heads, record, D)
-        seen = _window_mask(end - start, window, q.device)
+    for record in zip(*(x.split(lengths) for x in (q_NHD, k_NGD, v_NGD)), strict=True):
+        q, k, v = (x.transpose(0, 1)[None] for x in record)  # (1, heads, record, D)
+        seen = _window_mask(q.shape[2], window, q.device)
         out = F.scaled_dot_product_attention(
             q, k, v, attn_mask=seen, is_causal=seen is None, scale=scale, enable_gqa=q.shape[1] != k.shape[1]
         )
         parts.append(out[0].transpose(0, 1))
     return torch.cat(parts)
+
+
+def _records(cu_S: Tensor) -> list[tuple[int, int]]:
+    """Where each record begins and ends; empty ones, which fixed shapes bring along, are left out."""
+    bounds: list[int] = cu_S.tolist()
+    return [(start, end) for start, end in pairwise(bounds) if end > start]
 
 
 def _window_mask(tokens: int, window: int | None, device: torch.device) -> Tensor | None:
@@ -184,3 +278,8 @@ def _window_mask(tokens: int, window: int | None, device: torch.device) -> Tenso
     at = torch.arange(tokens, device=device)
     back = at[:, None] - at[None, :]
     return (back >= 0) & (back < window)
+
+
+def _bias(seen: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    """The mask as what is added to the scores: 0 where seen, else minus infinity."""
+    return None if seen is None else torch.zeros(seen.shape, dtype=dtype).masked_fill_(~seen, -torch.inf)

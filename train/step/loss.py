@@ -4,18 +4,24 @@ Labels are aligned with inputs; the shift is here, once: the hidden state at t p
 out is the negative log-likelihood per target in nats, so that the loss of a record or a source is a sum over it. Sums
 are divided by the targets of the whole accumulation window, by whoever accumulates (transformers#34191).
 
-Legend: N tokens of the batch, M targets among them, C hidden size, V vocabulary.
+Logits are the largest thing that training makes, so only one chunk of them is alive at a time. A plain linear head
+gives its gradients in the forward pass, chunk by chunk, while the logits are there: nothing is computed twice. Any
+other head (an adapter on it, scaled or capped logits) computes each chunk again in the backward pass.
+
+Legend: N tokens of the batch, M targets among them, K targets of a chunk, C hidden size, V vocabulary.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 from transformers import PretrainedConfig
 
-from train.step.batch import IGNORE, PackedBatch
+from train.step.batch import PackedBatch
 
 CHUNK_BYTES = 512 * 2**20
 """Logits of at most this size (fp32) are alive at once. Small chunks cost time: 256 tokens of a large vocabulary were
@@ -44,6 +50,18 @@ class Head:
             logits_MV = torch.tanh(logits_MV / self.softcap) * self.softcap
         return logits_MV
 
+    def plain_weight(self) -> Tensor | None:
+        """Give the (V, C) weight where logits are nothing but a product with it; None where the layer must be called.
+
+        A weight that is sharded or quantised is of another class than Parameter, and hooks would be passed by.
+        """
+        layer = self.layer
+        if type(layer) is not nn.Linear or type(layer.weight) is not nn.Parameter:
+            return None
+        hooked = bool(layer._forward_hooks or layer._forward_pre_hooks)  # noqa: SLF001 # there is no public way to ask
+        plain = layer.bias is None and not hooked and self.multiplier == 1.0 and self.softcap is None
+        return layer.weight if plain else None
+
 
 def head_of(layer: nn.Module, config: PretrainedConfig) -> Head:
     """Make the head of a model from its output layer and what its configuration says of the logits."""
@@ -57,12 +75,13 @@ def head_of(layer: nn.Module, config: PretrainedConfig) -> Head:
 
 def target_nll(head: Head, hidden_1NC: Tensor, batch: PackedBatch, *, chunk_bytes: int = CHUNK_BYTES) -> Tensor:
     """Give the negative log-likelihood of each target, (M,) fp32 nats, in the order of the batch's tokens."""
-    labels_N = batch.labels_1N[0, 1:]
-    is_target_N = labels_N != IGNORE
-    hidden_MC = hidden_1NC[0, :-1][is_target_N]
-    labels_M = labels_N[is_target_N]
-    vocabulary = _vocabulary(head.layer)
-    chunk = max(1, chunk_bytes // (4 * vocabulary))
+    hidden_MC = hidden_1NC[0].index_select(0, batch.targets_M)
+    labels_M = batch.labels_1N[0].index_select(0, batch.targets_M + 1)
+    chunk = max(1, chunk_bytes // (4 * _vocabulary(head.layer)))
+    weight_VC = head.plain_weight()
+    if weight_VC is not None:
+        nll_M: Any = _LinearNLL.apply(hidden_MC, weight_VC, labels_M, chunk, torch.is_grad_enabled())
+        return nll_M
     if len(labels_M) <= chunk:
         return _nll(head, hidden_MC, labels_M)
     parts = [
@@ -74,11 +93,85 @@ def target_nll(head: Head, hidden_1NC: Tensor, batch: PackedBatch, *, chunk_byte
 
 def target_records(batch: PackedBatch) -> Tensor:
     """Give, for each target, which of the batch's records it belongs to: (M,) int64, aligned with `target_nll`."""
-    return batch.segment_N[1:][batch.labels_1N[0, 1:] != IGNORE]
+    return batch.records_M
 
 
 def _nll(head: Head, hidden_MC: Tensor, labels_M: Tensor) -> Tensor:
     return F.cross_entropy(head(hidden_MC), labels_M, reduction="none")
+
+
+class _LinearNLL(torch.autograd.Function):
+    """nll_M = cross_entropy(hidden @ weight.T, labels), per target, with gradients made in the forward pass.
+
+    They are made for the sum of all targets. Whoever weighs all targets alike, as training does, then multiplies them
+    by one number; gradients that differ from target to target are computed anew, which is as right, and slower.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, hidden_MC: Tensor, weight_VC: Tensor, labels_M: Tensor, chunk: int, grads: bool) -> Tensor:
+        kind = hidden_MC.device.type
+        ctx.dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden_MC.dtype
+        ctx.chunk = chunk
+        ctx.needs = (grads and ctx.needs_input_grad[0], grads and ctx.needs_input_grad[1])
+        ctx.save_for_backward(hidden_MC, weight_VC, labels_M)
+        nll_M, *ctx.of_sum = _linear_nll(
+            hidden_MC.to(ctx.dtype), weight_VC.to(ctx.dtype), labels_M, None, chunk, ctx.needs
+        )
+        return nll_M
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_M: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+        hidden_MC, weight_VC, labels_M = ctx.saved_tensors
+        made, ctx.of_sum = ctx.of_sum, None  # held no longer than needed, and good for one pass
+        alike = grad_M.numel() == 1 or grad_M.stride() == (0,)  # one number, spread out by a sum: known without a sync
+        if made is None or not alike:
+            hidden, weight = hidden_MC.to(ctx.dtype), weight_VC.to(ctx.dtype)
+            _, *made = _linear_nll(hidden, weight, labels_M, grad_M, ctx.chunk, ctx.needs)
+            alike = False
+        d_hidden, d_weight = (
+            None if made_for is None else made_for.to(x.dtype)
+            for made_for, x in zip(made, (hidden_MC, weight_VC), strict=True)
+        )
+        if alike:
+            for d in (d_hidden, d_weight):
+                if d is not None:
+                    d.mul_(grad_M[0])
+        return d_hidden, d_weight, None, None, None
+
+
+def _linear_nll(
+    hidden_MC: Tensor, weight_VC: Tensor, labels_M: Tensor, weigh_M: Tensor | None, chunk: int, needs: tuple[bool, bool]
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Give nll_M and the gradients of its sum, weighed by `weigh_M`: of hidden_MC, and of weight_VC in fp32."""
+    nll_M = torch.empty(len(labels_M), dtype=torch.float32, device=hidden_MC.device)
+    d_hidden_MC = torch.empty_like(hidden_MC) if needs[0] else None
+    d_weight_VC = torch.zeros_like(weight_VC, dtype=torch.float32) if needs[1] else None
+    for at in range(0, len(labels_M), chunk):
+        part = slice(at, at + chunk)
+        hidden_KC, labels_K1 = hidden_MC[part], labels_M[part, None]
+        # One (K, V) tensor in fp32, changed in place: logits, their exponentials, probabilities, gradients.
+        p_KV = F.linear(hidden_KC, weight_VC).float()
+        p_KV -= p_KV.amax(1, keepdim=True)
+        label_K1 = p_KV.gather(1, labels_K1)
+        total_K1 = p_KV.exp_().sum(1, keepdim=True)
+        nll_M[part] = (total_K1.log() - label_K1)[:, 0]
+        if not any(needs):
+            continue
+        p_KV /= total_K1
+        p_KV.scatter_add_(1, labels_K1, torch.full_like(label_K1, -1.0))
+        if weigh_M is not None:
+            p_KV *= weigh_M[part, None]
+        d_KV = p_KV.to(hidden_MC.dtype)
+        if d_hidden_MC is not None:
+            torch.mm(d_KV, weight_VC, out=d_hidden_MC[part])
+        if d_weight_VC is None:
+            continue
+        if d_KV.dtype == d_weight_VC.dtype:
+            d_weight_VC.addmm_(d_KV.T, hidden_KC)
+        else:  # a sum of many chunks in half precision would lose the small ones
+            d_weight_VC += d_KV.T @ hidden_KC
+    return nll_M, d_hidden_MC, d_weight_VC
 
 
 def _vocabulary(layer: nn.Module) -> int:

@@ -82,7 +82,7 @@ def test_positions_count_from_the_prompts_own_first_token() -> None:
 
 def test_padding_and_answers_fit_the_batch() -> None:
     lengths = [3, 50, 7, 7, 90, 1]
-    found = list(_batches(lengths, 10, 60))
+    found = list(_batches(lengths, range(6), 10, 60))
     assert sorted(i for batch in found for i in batch) == list(range(6))
     assert all(len(b) == 1 or len(b) * (max(lengths[i] for i in b) + 10) <= 60 for b in found)
     assert len(found) < 6

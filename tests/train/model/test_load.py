@@ -13,8 +13,8 @@ from schemas.train_config import TrainConfig
 from tests.train.world import make_records, small_llama
 from train.model import tiny
 from train.model.load import Base, Trainee, adapt, choose_device, load_base, located
+from train.preflight.selftest import self_test
 from train.run.loop import save_weights
-from train.run.preflight import self_test
 from train.text.template import Encoded
 
 

@@ -17,13 +17,14 @@ from schemas.errors import CheckFailedError, ConfigError, InputError, RunInterru
 from schemas.train_config import TrainConfig
 from tests.train.world import Watcher
 from train.model.load import Trainee
-from train.plan import Item, make_plan
+from train.plan import make_plan
 from train.run import checkpoint, folder, loop
 from train.run.checkpoint import Cursor, Identity
 from train.run.folder import RunFolder
 from train.run.loop import Run
 from train.step.optimizer import lr_at, make_optimizer
 from train.text.template import Encoded
+from train.text.tokens import Tokens
 
 IDENTITY = Identity("m" * 64, "v" * 64, "t" * 32, "p" * 32, "b" * 64, "k" * 32)
 
@@ -44,9 +45,9 @@ def run_in(encoded: Encoded, trainee_of: Callable[..., Trainee]) -> Callable[...
         }  # fmt: skip
         config = TrainConfig(model="small", device="cpu", **chosen)
         trainee = trainee_of(**chosen)
-        train, val = encoded.examples[:18], encoded.examples[18:]
+        train, val = Tokens.of(encoded.examples[:18]), Tokens.of(encoded.examples[18:])
         plan = make_plan(
-            [Item(e.id, len(e)) for e in train],
+            train,
             max_tokens=128,
             batch=config.batch,
             max_epochs=config.max_epochs,

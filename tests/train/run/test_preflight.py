@@ -9,7 +9,7 @@ from transformers import AttentionInterface, MistralConfig, MistralForCausalLM
 from schemas.errors import CheckFailedError
 from tests.train.world import record
 from train.model.load import Trainee
-from train.plan import Item, make_plan
+from train.plan import make_plan
 from train.run.preflight import preflight, self_test
 from train.step import attention
 from train.step.attention import packed_attention
@@ -18,9 +18,7 @@ from train.text.tokens import Example
 
 
 def checked(trainee: Trainee, template: Template, train: Encoded, val: Encoded | None = None) -> Any:
-    plan = make_plan(
-        [Item(e.id, len(e)) for e in train.examples], max_tokens=256, batch=4, max_epochs=2, max_steps=None, seed=1
-    )
+    plan = make_plan(train.examples, max_tokens=256, batch=4, max_epochs=2, max_steps=None, seed=1)
     return preflight(trainee, template, train=train, val=val or Encoded((), (), 0), plan=plan)
 
 

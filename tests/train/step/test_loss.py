@@ -11,7 +11,7 @@ from transformers import CohereConfig, CohereForCausalLM, GraniteConfig, Granite
 from tests.train.world import small_llama
 from train.evaluation.losses import record_losses
 from train.model.load import Trainee
-from train.plan import Item, make_plan
+from train.plan import make_plan
 from train.step.batch import IGNORE, make_batch
 from train.step.loss import target_nll, target_records
 from train.text.template import Encoded
@@ -58,10 +58,8 @@ def test_packed_loss_and_gradients_equal_those_of_single_records(
             if "lora_B" in name:
                 torch.nn.init.normal_(weight, std=0.1)
     examples = encoded.examples
-    plan = make_plan(
-        [Item(e.id, len(e)) for e in examples], max_tokens=256, batch=999, max_epochs=1, max_steps=None, seed=1
-    )
-    (step,) = plan.steps
+    plan = make_plan(examples, max_tokens=256, batch=999, max_epochs=1, max_steps=None, seed=1)
+    (step,) = plan
     assert max(map(len, step.rows)) > 1
     targets = sum(e.targets for e in examples)
     packed = 0.0

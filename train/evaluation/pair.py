@@ -1,0 +1,100 @@
+"""The two models of a finished run, its tuned one and its base, each loaded when it is asked.
+
+Both read a prompt as the run rendered it: the run's own tokenizer, chat template and stop tokens. What is loaded must
+be what the run was made with, and what it left.
+"""
+
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import nn
+
+from schemas.errors import ConfigError, ModelError
+from schemas.manifest import digest
+from schemas.objects import file_sha256
+from schemas.train_config import TrainConfig
+from train.model.load import TINY, Base, Trainee, adapt, load_base
+from train.model.tuned import load_trained
+from train.run.folder import RunFolder
+from train.text.template import Template
+
+Weights = Literal["final", "best"]
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A finished run, to be asked: `facts` is its run.json, `settings` its configuration with this machine's device."""
+
+    folder: RunFolder
+    facts: dict[str, Any]
+    settings: TrainConfig
+    weights: Weights = "final"
+
+    @classmethod
+    def open(cls, folder: RunFolder, *, device: str, precision: str, weights: Weights = "final") -> "Pair":
+        """Open a run. Raises what `RunFolder.finished` raises, and ConfigError where the weights asked for are gone."""
+        facts = folder.finished()
+        if not (folder.path / weights).is_dir():
+            raise ConfigError(
+                f"run {folder.path}", f"it has no {weights} weights", "a run with them", "leave --best out"
+            )
+        settings = TrainConfig.model_validate(folder.read_json("config.json")["train"])
+        settings = settings.model_copy(update={"device": device, "precision": precision})
+        return cls(folder, facts, settings, weights)
+
+    @property
+    def place(self) -> Path:
+        """Where the tuned weights lie."""
+        return self.folder.path / self.weights
+
+    def tuned_key(self) -> str:
+        """Digest the tuned weights as they lie there, and the base below them: 64 hex digits."""
+        files = [file for file in sorted(self.place.iterdir()) if file.suffix == ".safetensors"]
+        return digest([self.base_key(), *([file.name, file_sha256(file)] for file in files)])
+
+    def base_key(self) -> str:
+        """Name the base weights: the digest that the run recorded."""
+        return str(self.facts["identity"]["base"])
+
+    def tuned(self) -> tuple[Trainee, Template]:
+        """Load the tuned model, adapters merged. Raises ModelError for weights or a template that are not the run's."""
+        model = str(self.place if self.weights == "best" else self.folder.path)
+        base = load_trained(self.settings.model_copy(update={"model": model}))
+        template = Template(base.tokenizer, base.name)
+        found = blake2b(template.text.encode(), digest_size=16).hexdigest()
+        self._same("chat template", found, self.facts["identity"]["template"])
+        return self._ready(base), template
+
+    def base(self) -> Trainee:
+        """Load the base model. Raises ModelError where it is another one than the run's."""
+        settings = self.settings
+        base = (
+            load_base(settings, (), tiny_base=self.folder.base) if settings.model == TINY else load_base(settings, ())
+        )
+        self._same("base model", base.digest, self.base_key())
+        return self._ready(base)
+
+    def _ready(self, base: Base) -> Trainee:
+        # Nothing is trained, so there are no adapters: those of the run are merged.
+        plain = {"method": "full", "checkpointing": "none", "unfreeze": None}
+        return adapt(base, self.settings.model_copy(update=plain))
+
+    def _same(self, what: str, found: str, expected: str) -> None:
+        if found != expected and "unknown" not in expected:
+            raise ModelError(
+                f"run {self.folder.path}",
+                f"its {what} is another one now ({found[:16]}, and {expected[:16]} in the run)",
+                "the files that the run was made with",
+            )
+
+
+def in_its_precision(trainee: Trainee) -> Trainee:
+    """Hold the weights in the precision that is computed in, as a model that is served does, and give the same trainee.
+
+    Generation would else cast every weight anew for every token: autocast keeps no cast of weights without gradients.
+    """
+    if trainee.device.autocast is not None:
+        nn.Module.to(trainee.model, trainee.device.autocast)
+    return trainee

@@ -1,0 +1,169 @@
+"""A base model made trainable: all of it, its last layers, or adapters beside its linear layers.
+
+Adapters are fp32 whatever the base is held in. The base beneath them is frozen, so nothing asks for a gradient of the
+embeddings, unless `--add-tokens` names tokens to train: then those rows alone are trained, in the head too where it is
+a layer of its own, and as one where it is tied to the embeddings.
+"""
+
+import warnings
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from schemas.errors import ConfigError, ModelError
+from schemas.train_config import TrainConfig
+from train.model import tiny
+from train.model.adapters import LoraConfig, PeftModel, get_peft_model
+from train.model.base import Base, has_tied_head
+from train.model.trainee import Trainee
+from train.step.loss import head_of
+
+TINY = "tiny"
+
+
+def adapt(base: Base, config: TrainConfig) -> Trainee:
+    """Make the base trainable by `config.method`.
+
+    Raises ConfigError for layers that are not there, ModelError for a model that cannot be trained so.
+    """
+    notes = list(base.notes)
+    network: PreTrainedModel = base.model
+    model: PreTrainedModel | PeftModel = network
+    torch.manual_seed(config.seed)
+    if config.method != "full":
+        model = _with_adapters(base, config)
+    elif config.unfreeze is not None:
+        notes.append(_freeze_all_but(base, config.unfreeze))
+    if config.checkpointing in ("selective", "full"):
+        if not network.supports_gradient_checkpointing:
+            raise ConfigError("--checkpointing", f"{base.name} cannot recompute activations", "none")
+        with warnings.catch_warnings():
+            # Renamed in transformers 5.23; the old name works from 5.17 to v6.
+            warnings.filterwarnings("ignore", message="`gradient_checkpointing_enable` is deprecated")
+            network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        notes.append("activations are recomputed in the backward pass")
+    layer = network.get_output_embeddings()
+    if layer is None:
+        raise ModelError(f"model {base.name}", "it has no output layer", "a causal language model")
+    nn.Module.to(model, base.device.device)
+    return Trainee(
+        model=model,
+        network=network,
+        backbone=network.base_model,
+        head=head_of(layer, network.config),
+        tokenizer=base.tokenizer,
+        name=base.name,
+        device=base.device,
+        notes=tuple(notes),
+    )
+
+
+def inference(base: Base) -> Trainee:
+    """Give a base (or merged) model in the shape that scoring and generation take; nothing of it is trained."""
+    base.model.requires_grad_(requires_grad=False)
+    return adapt(replace(base, added=()), TrainConfig(method="full", checkpointing="none", compile="off"))
+
+
+def linear_layers(network: PreTrainedModel) -> list[str]:
+    """Name the layers that adapters can stand beside, in the model's order: linear ones, but not a tied head."""
+    head = network.get_output_embeddings()
+    tied = has_tied_head(network)
+    return [
+        name
+        for name, module in network.named_modules()
+        if isinstance(module, (nn.Linear, Conv1D)) and not (tied and module is head)
+    ]
+
+
+def _with_adapters(base: Base, config: TrainConfig) -> PeftModel:
+    network = base.model
+    _check_targets(network, config.lora_targets, base.name)
+    whole = base.name == TINY  # its embeddings have never seen the template's tokens: all of them are trained
+    lora = LoraConfig(
+        r=config.lora_r,
+        lora_alpha=config.lora_alpha,
+        lora_dropout=config.lora_dropout,
+        target_modules=list(config.lora_targets) or "all-linear",
+        use_dora=config.dora,
+        use_rslora=config.rslora,
+        modules_to_save=list(tiny.NEW_TO_CHAT) if whole else None,
+        trainable_token_indices=None if whole else _token_rows(base),
+        revision=base.source.commit if base.source else None,
+        task_type="CAUSAL_LM",
+    )
+    try:
+        with warnings.catch_warnings():
+            # GPT-2 keeps its linear layers transposed; peft notices, sets fan_in_fan_out itself, and warns.
+            warnings.filterwarnings("ignore", message="fan_in_fan_out")
+            # peft 0.21 reads an attribute that transformers 5.23 has renamed.
+            warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
+            return get_peft_model(network, lora)  # pyright: ignore[reportReturnType] # no mixed adapters were asked for
+    except (ValueError, NotImplementedError) as error:
+        raise ModelError(
+            f"model {base.name}", f"no adapters: {error}", "linear layers", "use --method full"
+        ) from error
+
+
+def _check_targets(network: PreTrainedModel, targets: tuple[str, ...], name: str) -> None:
+    """Raise ConfigError for a target that names no linear layer, with the names that there are."""
+    layers = linear_layers(network)
+    for target in targets:
+        if not any(layer == target or layer.endswith(f".{target}") for layer in layers):
+            ends = sorted({layer.rsplit(".", 1)[-1] for layer in layers})
+            raise ConfigError("--lora-targets", f"{target}: no such linear layer in {name}", f"of {', '.join(ends)}")
+
+
+def _token_rows(base: Base) -> dict[str, list[int]] | None:
+    """Say which rows of which layers are trained for new tokens. peft ties the head's rows itself where it is tied."""
+    if not base.added:
+        return None
+    network = base.model
+    head: Any = network.get_output_embeddings()
+    names = {id(module): name for name, module in network.named_modules()}
+    rows = {names[id(network.get_input_embeddings())]: list(base.added)}
+    if head is not None and not has_tied_head(network):
+        if getattr(head, "bias", None) is not None:
+            found = "its head has a bias, which peft's trained tokens leave out"
+            raise ModelError(f"model {base.name}", found, "--add-tokens with a head without one", "use --method full")
+        rows[names[id(head)]] = list(base.added)
+    return rows
+
+
+def _freeze_all_but(base: Base, last: int) -> str:
+    """Freeze all but the last layers, the norm after them, and the head, and say so.
+
+    A tied head stays frozen: to train it would train the embeddings, for which the gradient would have to go back
+    through all the frozen layers. Embeddings are trained where new tokens ask for it, and a tied head with them.
+    """
+    network = base.model
+    total = int(network.config.get_text_config().num_hidden_layers)
+    if last > total:
+        raise ConfigError("--unfreeze", f"{last}, and {base.name} has {total} layers", f"at most {total}")
+    parent, layers = _decoder(network.base_model, total, base.name)
+    network.requires_grad_(requires_grad=False)
+    norms = [m for m in parent.children() if "norm" in type(m).__name__.lower() and m is not layers]
+    tied = has_tied_head(network)
+    head = network.get_output_embeddings()
+    for module in [*layers[total - last :], *norms, *([head] if head is not None and not tied else [])]:
+        module.requires_grad_(requires_grad=True)
+    trained = [f"the last {last} of {total} layers", "the final norm"]
+    if base.added:
+        network.get_input_embeddings().requires_grad_(requires_grad=True)
+        trained.append("the embeddings, for the new tokens")
+    if not tied:
+        trained.append("the head")
+    frozen = "; the head is tied to the embeddings and stays as they are" if tied and not base.added else ""
+    return f"trained are {', '.join(trained)}{frozen}"
+
+
+def _decoder(backbone: nn.Module, total: int, name: str) -> tuple[nn.Module, nn.ModuleList]:
+    """Find the list of decoder layers, and the module that holds it."""
+    for parent in backbone.modules():
+        for child in parent.children():
+            if isinstance(child, nn.ModuleList) and len(child) == total:
+                return parent, child
+    raise ModelError(f"model {name}", f"no list of {total} layers", "one for --unfreeze", "use --method lora")

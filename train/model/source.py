@@ -1,0 +1,194 @@
+"""Where the files of a base model lie: a folder, or a snapshot of a repository on the hub, fetched by its commit.
+
+Weights are read from safetensors alone: a pickle can run code when it is opened. Of a repository come the small files
+first, then the weights that their index names, so that nothing is downloaded twice in two formats. Python that a model
+brings along is fetched, and run, only where it was asked for.
+"""
+
+import errno
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from huggingface_hub import constants, snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from transformers import CONFIG_MAPPING
+
+from schemas.errors import ModelError
+from train.model.digest import folder_digest
+
+SMALL_FILES = ("*.json", "*.txt", "*.model", "*.jinja", "README.md")
+WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "spiece.model")
+CONVERT = (
+    "convert it where you trust it: AutoModelForCausalLM.from_pretrained(MODEL).save_pretrained(FOLDER), then give FOLDER"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The files of a base model. `name` finds them again from anywhere; `commit` is the hub's, None for a folder."""
+
+    name: str
+    folder: Path
+    commit: str | None = None
+    code: tuple[str, ...] = ()
+    """Python files that came with the model and are run."""
+
+    def digest(self) -> str:
+        """Say which configuration, weights and code these are: the commit on the hub, else a digest of the files."""
+        return f"hub:{self.commit}" if self.commit else folder_digest(self.folder, code=bool(self.code))
+
+    def license(self) -> str | None:
+        """Give the licence that the model's own card states, None where it states none."""
+        try:
+            text = (self.folder / "README.md").read_text(encoding="utf-8")
+            found: Any = yaml.safe_load(text.split("---", 2)[1]) if text.startswith("---") else None
+        except (OSError, ValueError, IndexError, yaml.YAMLError):
+            return None
+        stated = found.get("license") if isinstance(found, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType] # somebody's YAML
+        return stated if isinstance(stated, str) else None
+
+
+def find(model: str, *, revision: str | None, trust_remote_code: bool) -> Source:
+    """Find the files of a model, on this machine or on the hub. Raises ModelError that says what to do."""
+    path = Path(model).expanduser()
+    if path.is_dir():
+        if revision:
+            raise ModelError(f"--revision {revision}", f"{model} is a folder", "a model on the hub", "leave it out")
+        source = Source(str(path.resolve()), path.resolve())
+    elif model.startswith((".", "/", "~")) or model.count("/") > 1:
+        raise ModelError(f"--model {model}", "no such folder", "a model's folder, a hub id, or tiny")
+    else:
+        source = _fetch(model, revision, code=trust_remote_code)
+    _check_files(model, source.folder)
+    return Source(source.name, source.folder, source.commit, _code(model, source.folder, trusted=trust_remote_code))
+
+
+def _fetch(model: str, revision: str | None, *, code: bool) -> Source:
+    """Bring a repository's files here, or find them in the cache of the hub."""
+    patterns = [*SMALL_FILES, *(["*.py"] if code else [])]
+    try:
+        first = snapshot_download(model, revision=revision, allow_patterns=patterns, ignore_patterns=["*/*"])
+        folder = Path(first)
+        commit = folder.name
+        weights = _weight_files(model, folder)
+        snapshot_download(model, revision=commit, allow_patterns=weights)
+    except (HFValidationError, HfHubHTTPError, OSError) as error:
+        raise _hub_error(model, revision, error) from error
+    return Source(model, folder, commit)
+
+
+def _weight_files(model: str, folder: Path) -> list[str]:
+    """Name the files that hold the weights."""
+    if not (folder / INDEX).is_file():
+        return [WHOLE]
+    try:
+        index = json.loads((folder / INDEX).read_bytes())
+        return sorted({str(file) for file in index["weight_map"].values()})
+    except (ValueError, KeyError, AttributeError) as error:
+        raise ModelError(f"--model {model}", f"{INDEX} cannot be read ({error})", "an index of weights") from error
+
+
+def _hub_error(model: str, revision: str | None, error: Exception) -> ModelError:
+    """Say what the hub's refusal means, and what to do about it."""
+    where = f"--model {model}"
+    page = f"{constants.ENDPOINT}/{model}"
+    if isinstance(error, GatedRepoError):  # the first of its kind: it is also a RepositoryNotFoundError
+        return ModelError(
+            where, "gated, and you have no access", "access", f"accept its terms at {page}, then hf auth login"
+        )
+    if isinstance(error, RepositoryNotFoundError):
+        found = "no such folder, and the hub has no such model, or it is private"
+        remedy = "check the name; for a private one, hf auth login"
+        return ModelError(where, found, "a model's folder, a hub id, or tiny", remedy)
+    if isinstance(error, RevisionNotFoundError):
+        return ModelError(f"{where} --revision {revision}", "no such revision", f"one of those at {page}/refs")
+    if isinstance(error, HFValidationError):
+        found = "no such folder, and no name that the hub could have"
+        return ModelError(where, found, "a model's folder, a hub id, or tiny")
+    if isinstance(error, LocalEntryNotFoundError):
+        why = "HF_HUB_OFFLINE is set" if constants.is_offline_mode() else f"{constants.ENDPOINT} cannot be reached"
+        found = f"no such folder, not whole in the hub's cache, and {why}"
+        remedy = "check the name and the network, or download it and give the folder"
+        return ModelError(where, found, "a model's folder, a hub id, or tiny", remedy)
+    if isinstance(error, HfHubHTTPError):
+        status = getattr(error.response, "status_code", "an error")
+        return ModelError(where, f"{constants.ENDPOINT} answers with {status}", "its files", "try again later")
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        found = f"no space left for it in {constants.HF_HUB_CACHE}"
+        return ModelError(where, found, "", "free some, or name another folder by HF_HUB_CACHE")
+    said = str(error).strip().splitlines() or [""]
+    return ModelError(where, f"cannot be fetched ({type(error).__name__}: {said[0][:300]})", "a model's files")
+
+
+def _check_files(model: str, folder: Path) -> None:
+    """Check that all parts are there, and the weights in a format that runs nothing."""
+    where = f"--model {model}"
+    files = {p.name for p in folder.iterdir()}
+    if "adapter_config.json" in files and "config.json" not in files:
+        raise ModelError(where, "an adapter without its base model", "a whole model", "merge it first: sft merge RUN")
+    if "config.json" not in files:
+        raise ModelError(where, "no config.json in the folder", "a model saved by transformers")
+    if not files & set(TOKENIZER_FILES):
+        raise ModelError(
+            where,
+            "no tokenizer in the folder",
+            "tokenizer.json beside the weights",
+            "save the tokenizer there: AutoTokenizer.from_pretrained(BASE).save_pretrained(FOLDER)",
+        )
+    if not files & {WHOLE, INDEX}:
+        pickled = sorted(name for name in files if name.startswith("pytorch_model") and name.endswith(".bin"))
+        found = f"its weights are pickled ({pickled[0]})" if pickled else f"no {WHOLE}"
+        raise ModelError(where, found, "safetensors: a pickle can run code when it is opened", CONVERT)
+    missing = sorted(name for name in _weight_files(model, folder) if not (folder / name).is_file())
+    if missing:
+        raise ModelError(where, f"{missing[0]} is missing, which its index names", "all its files", "download it anew")
+
+
+def _code(model: str, folder: Path, *, trusted: bool) -> tuple[str, ...]:
+    """Name the Python files that must be run to load a model; none for a model that transformers knows itself.
+
+    Raises ModelError where it needs code and was not trusted, or the code lies in another repository.
+    """
+    settings: Any = _json(folder / "config.json")
+    entries: dict[str, Any] = {**(settings.get("auto_map") or {})}
+    if settings.get("model_type") in CONFIG_MAPPING and not trusted:
+        return ()
+    if not entries:
+        return ()
+    elsewhere = sorted({str(entry).split("--", 1)[0] for entry in entries.values() if "--" in str(entry)})
+    if elsewhere:
+        raise ModelError(
+            f"--model {model}",
+            f"its code lies in another repository ({elsewhere[0]})",
+            "code beside the weights, so that its digest is known",
+            "download both into one folder and give that",
+        )
+    if not trusted:
+        raise ModelError(
+            f"--model {model}",
+            f"it can be loaded only by Python that it brings along ({', '.join(map(str, entries.values()))})",
+            "a model that transformers knows",
+            "read that code; if you trust it, give --trust-remote-code",
+        )
+    return tuple(sorted(file.name for file in folder.glob("*.py")))
+
+
+def _json(path: Path) -> Any:
+    try:
+        found: Any = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path}", f"cannot be read ({error})", "JSON") from error
+    if not isinstance(found, dict):
+        raise ModelError(f"{path}", "no JSON object", "a model's configuration")
+    return found  # pyright: ignore[reportUnknownVariableType] # somebody's JSON

@@ -1,0 +1,101 @@
+"""What a run forgets: the loss of a general set, which it is not trained on, before and after.
+
+The set is drawn by a hash of seed and id, so that it is the same in every part of a resumed run. general.json has what
+was found; without its second half the run has not ended.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from heapq import nsmallest
+from typing import Any
+
+from schemas.errors import CheckFailedError
+from schemas.record import Record
+from train.evaluation.losses import Losses, LossSummary, evaluation
+from train.run.folder import RunFolder
+from train.text.template import Template, encode
+from train.text.tokens import Tokens
+
+MOST = 2000
+"""Records of the set at most: their mean loss is then known to about a hundredth of a nat, in less time than an
+evaluation of a large validation split takes."""
+
+FILE = "general.json"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class General:
+    """The set, and the reference that it was named by."""
+
+    reference: str
+    examples: Tokens
+
+    @property
+    def digest(self) -> str:
+        """Identify the set: 32 hex digits of its ids and tokens."""
+        made = blake2b(digest_size=16)
+        for example in self.examples:
+            made.update(example.id.encode() + b"\0" + example.input_ids.tobytes())
+        return made.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Forgetting:
+    """The loss of the general set before and after; `after` is None before the run has ended."""
+
+    reference: str
+    before: LossSummary
+    after: LossSummary | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Give what general.json holds."""
+        return {
+            "reference": self.reference,
+            "records": self.before.records,
+            "before": _plain(self.before),
+            "after": _plain(self.after) if self.after else None,
+        }
+
+
+def draw_general(
+    records: Sequence[Record], reference: str, template: Template, *, max_tokens: int, seed: int
+) -> General:
+    """Draw the set and encode it. Raises CheckFailedError where no record of it can be read."""
+    drawn = nsmallest(MOST, records, key=lambda record: _draw(seed, record.id))
+    found = encode(drawn, template, max_tokens=max_tokens)
+    if not found.examples:
+        raise CheckFailedError(
+            f"--general {reference}",
+            f"none of its {len(records)} rows can be scored",
+            f"rows of at most {max_tokens} tokens with an answer",
+            "name another dataset",
+        )
+    return General(reference, Tokens.of(found.examples))
+
+
+def measure(
+    folder: RunFolder, general: General, score: Callable[[Tokens], Losses], *, first: bool
+) -> Forgetting:
+    """Measure the set and write general.json: before the run, or after it. What was measured before is kept."""
+    if first and (folder.path / FILE).is_file():
+        held = folder.read_json(FILE)["before"]
+        return Forgetting(general.reference, LossSummary(held["records"], held["targets"], held["loss"]))
+    found = evaluation(0, score(general.examples)).overall
+    if first:
+        told = Forgetting(general.reference, found)
+    else:
+        held = folder.read_json(FILE)["before"]
+        told = Forgetting(general.reference, LossSummary(held["records"], held["targets"], held["loss"]), found)
+    folder.write_json(FILE, told.to_json())
+    return told
+
+
+def _plain(found: LossSummary) -> dict[str, Any]:
+    return {
+        "loss": found.loss, "perplexity": found.perplexity, "records": found.records, "targets": found.targets
+    }  # fmt: skip
+
+
+def _draw(seed: int, name: str) -> bytes:
+    return blake2b(f"{seed}\0general\0{name}".encode(), digest_size=8).digest()

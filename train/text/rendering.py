@@ -1,0 +1,143 @@
+"""Where each turn stands in the rendered text: not guessed, but read.
+
+The conversation is rendered by the chat template, and a second time with a sentinel in place of every turn's text (once
+for all records of the same shape), which gives the literals around the turns. The rendered text must then read, from
+its first character to its last, as literal, turn, literal, turn, …
+
+    <|im_start|>user\\n  Who?  <|im_end|>\\n<|im_start|>assistant\\n  Ada.  <|im_end|>\\n
+    literal 0            turn  literal 1                           turn   literal 2
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from schemas.record import Message, Record
+from train.text.chat import NotRenderedError, Template
+from train.text.refusal import Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Where one turn stands in the rendered text, [start, end) in characters, and where the next turn begins."""
+
+    message: Message
+    start: int
+    end: int
+    next_start: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A record as text, with its turns; `trimmed` where the template cut their outer space."""
+
+    record: Record
+    text: str
+    turns: tuple[Turn, ...]
+    trimmed: bool
+
+
+def render(records: Sequence[Record], template: Template) -> list[Rendered | Refusal]:
+    """Render records and find their turns; in their order, each rendered or refused."""
+    found: list[Rendered | Refusal | None] = [_refuse_text(record, template) for record in records]
+    plain = [i for i, record in enumerate(records) if found[i] is None and not record.tools]
+    try:
+        texts = dict(zip(plain, template.render_all([records[i] for i in plain]), strict=True))
+    except Exception:  # noqa: BLE001 # one of them fails: which one shows when each is rendered by itself
+        texts = {}
+    return [known or _rendered(records[i], template, texts.get(i)) for i, known in enumerate(found)]
+
+
+def _refuse_text(record: Record, template: Template) -> Refusal | None:
+    """Refuse what no template can make right: nothing to learn, a blank answer, a special token in the text."""
+    answers = [message for message in record.messages if message.role == "assistant"]
+    if not answers:
+        return Refusal(record.id, record.source, "no_targets", "no assistant turn")
+    for message in record.messages:
+        if found := template.special.search(message.content):
+            return Refusal(record.id, record.source, "special_token", f"{message.role} turn spells out {found[0]!r}")
+    if any(not message.tool_calls and not message.content.strip() for message in answers):
+        return Refusal(record.id, record.source, "no_targets", "an assistant turn without text")
+    return None
+
+
+def _rendered(record: Record, template: Template, text: str | None) -> Rendered | Refusal:
+    """Find the turns of one record; `text` is how it was rendered, where it was already."""
+    try:
+        literals, order = template.literals(record)
+        text = template.render(record) if text is None else text
+    except NotRenderedError as error:
+        return Refusal(record.id, record.source, "dropped", str(error))
+    except Exception as error:  # noqa: BLE001 # a template is somebody's program: jinja raises whatever it likes
+        return Refusal(record.id, record.source, "template_error", f"the template fails: {error}")
+    if missing := _missing_names(record, text):
+        return Refusal(record.id, record.source, "dropped", f"the template leaves out {missing}")
+    messages = record.messages
+    spans = _walk(text, literals, [messages[i].content for i in order])
+    if spans is None:
+        return Refusal(record.id, record.source, "rewritten", "the template changes the text of a turn")
+    turns: list[Turn] = []
+    trimmed = False
+    for place, (i, (start, end, cut)) in enumerate(zip(order, spans, strict=True)):
+        trimmed |= cut
+        if not messages[i].content.isspace():
+            following = spans[place + 1][0] if place + 1 < len(spans) else len(text)
+            turns.append(Turn(messages[i], start, end, following))
+    for i, message in enumerate(messages):
+        if message.tool_calls and not message.content.strip() and (turn := _silent_turn(record, i, text, template)):
+            turns.append(turn)
+    return Rendered(record, text, tuple(turns), trimmed)
+
+
+def _silent_turn(record: Record, i: int, text: str, template: Template) -> Turn | None:
+    """Find a turn that calls tools and says nothing: what its record reads with it and did not read before it.
+
+    None where the text does not begin as the record does that ends here: then nothing proves where the turn stands.
+    """
+    try:
+        before = template.render(replace(record, messages=record.messages[:i]), prompt=True)
+        until = template.render(replace(record, messages=record.messages[: i + 1]))
+    except Exception:  # noqa: BLE001 # as in _rendered: many templates refuse half a conversation
+        return None
+    if not (text.startswith(until) and until.startswith(before)):
+        return None
+    return Turn(record.messages[i], len(before), len(before), len(until))
+
+
+def _missing_names(record: Record, text: str) -> str | None:
+    """Name the first tool or tool call that the rendered text does not mention."""
+    if not record.tools and not any(message.tool_calls for message in record.messages):
+        return None
+    for kind, source in (("tool", record.tools), *(("tool call", m.tool_calls) for m in record.messages)):
+        for name in names(source):
+            if name not in text:
+                return f"the {kind} {name!r}"
+    return None
+
+
+def names(source: str | None) -> list[str]:
+    """Give the names in a JSON list of tools or tool calls."""
+    return [str(entry.get("function", entry).get("name", "")) for entry in json.loads(source)] if source else []
+
+
+def _walk(text: str, literals: Sequence[str], contents: Sequence[str]) -> list[tuple[int, int, bool]] | None:
+    """Read the text as literal, turn, literal, turn, …, literal; turns as they are, or with outer space trimmed.
+
+    Gives (start, end, trimmed) per turn in characters, or None where the text reads otherwise.
+    """
+    spans: list[tuple[int, int, bool]] = []
+    if not text.startswith(literals[0]):
+        return None
+    at = len(literals[0])
+    for i, content in enumerate(contents):
+        last = i == len(contents) - 1
+        for variant in dict.fromkeys((content, content.strip(), content.lstrip(), content.rstrip())):
+            end = at + len(variant)
+            rest_fits = text[end:] == literals[i + 1] if last else text.startswith(literals[i + 1], end)
+            if text.startswith(variant, at) and rest_fits:
+                spans.append((at, end, variant != content))
+                at = end + len(literals[i + 1])
+                break
+        else:
+            return None
+    return spans

@@ -1,0 +1,180 @@
+"""Texts as token ids with their places, quickly: each word is tokenised once, and looked up from then on.
+
+A byte-level BPE tokenizer cuts a text in pieces and tokenises each by itself. First it cuts at special tokens. Then its
+pattern cuts, and in the patterns listed here no match goes on over a blank that follows something visible: a blank is
+matched at the beginning of a piece, or within blanks alone. So a text may be cut before every such blank beforehand,
+and the tokens of the parts, end to end, are those of the whole:
+
+    <|im_end|>  Ada, the   first\\n one          the text
+    <|im_end|>| Ada,| the|   first\\n one        where it may be cut (|)
+
+Any other tokenizer gets the texts whole. Either way the ids and places are those that the tokenizer gives: tests compare
+them on texts that hypothesis makes up, and one record in SAMPLE is compared in every run.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas.errors import ModelError
+from train.text.chat import Template
+
+GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
+REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+PATTERNS = frozenset({GPT2, *(CONTRACTIONS + digits + REST for digits in (r"\p{N}{1,3}", r"\p{N}"))})
+"""The patterns of GPT-2, of Llama 3, and of Qwen 2: what most byte-level tokenizers cut by."""
+
+PART = re.compile(r"\s*\S+(?:[^\S ]\s*\S+)*(?:[^\S ]\s*\Z)?|\s+")
+"""A part ends before a blank that follows something visible; other white space does not end it."""
+
+MOST_WORDS = 400_000
+"""Words that are remembered; beyond, the memory is emptied: it holds about 200 bytes for each."""
+
+SAMPLE = 64
+"""One text in so many is tokenised whole as well, and compared."""
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tokenised:
+    """Texts as tokens, end to end. `starts` and `ends` are characters, counted over all texts joined."""
+
+    ids: npt.NDArray[np.int32]  # (N,)
+    starts: Ints  # (N,)
+    ends: Ints  # (N,)
+    bounds: Ints  # (T + 1,) where the tokens of each text begin, and the end
+    bases: Ints  # (T + 1,) where the characters of each text begin, and the end
+
+
+class Words:
+    """A tokenizer that remembers words, where its kind allows that."""
+
+    def __init__(self, template: Template) -> None:
+        self._backend, self._name = template.backend, template.name
+        self._backend.no_truncation()
+        self._backend.no_padding()
+        added = sorted((t.content for t in template.tokenizer.added_tokens_decoder.values()), key=len, reverse=True)
+        self.remembers = may_cut(json.loads(self._backend.to_str()))
+        self._added = re.compile(f"({'|'.join(map(re.escape, added))})" if added else r"((?!))")
+        self._forget()
+
+    def _forget(self) -> None:
+        self._number: dict[str, int] = {}
+        self._ids, self._starts, self._ends = np.zeros(0, np.int32), np.zeros(0, np.int64), np.zeros(0, np.int64)
+        self._first = np.zeros(1, np.int64)  # where the tokens of each word begin, and the end
+
+    def __call__(self, texts: Sequence[str]) -> Tokenised:
+        """Tokenise texts, adding no special tokens. Raises ModelError where a word reads otherwise within its text."""
+        if not self.remembers:
+            return self._whole(texts)
+        found = self._by_word(texts)
+        for i in range(0, len(texts), SAMPLE):
+            whole = self._whole(texts[i : i + 1])
+            here = slice(int(found.bounds[i]), int(found.bounds[i + 1]))
+            same = np.array_equal(whole.ids, found.ids[here])
+            if not same or not np.array_equal(whole.ends, found.ends[here] - found.bases[i]):
+                raise ModelError(
+                    f"tokenizer of {self._name}",
+                    f"a text has other tokens as a whole than word by word: {texts[i][:80]!r}",
+                    "the same",
+                    "report this: words.py takes this tokenizer for one that it knows",
+                )
+        return found
+
+    def _whole(self, texts: Sequence[str]) -> Tokenised:
+        encodings = self._backend.encode_batch(list(texts), add_special_tokens=False)
+        ids = [encoding.ids for encoding in encodings]
+        bounds, bases = _sums(map(len, ids), len(ids)), _sums(map(len, texts), len(texts))
+        offsets = np.fromiter(
+            chain.from_iterable(chain.from_iterable(e.offsets for e in encodings)), np.int64, 2 * int(bounds[-1])
+        ).reshape(-1, 2)
+        base = np.repeat(bases[:-1], np.diff(bounds))
+        flat = np.fromiter(chain.from_iterable(ids), np.int32, int(bounds[-1]))
+        return Tokenised(flat, offsets[:, 0] + base, offsets[:, 1] + base, bounds, bases)
+
+    def _by_word(self, texts: Sequence[str]) -> Tokenised:
+        of_text = [self._cut(text) for text in texts]
+        words = list(chain.from_iterable(of_text))
+        if len(self._number) > MOST_WORDS:
+            self._forget()
+        self._learn(list(set(words).difference(self._number)))
+        number = np.fromiter(map(self._number.__getitem__, words), np.int64, len(words))
+        counts = self._first[number + 1] - self._first[number]
+        before = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])  # tokens before each word
+        at = np.repeat(self._first[number] - before[:-1], counts) + np.arange(before[-1])
+        place = np.repeat(_sums(map(len, words), len(words))[:-1], counts)
+        bounds = before[_sums(map(len, of_text), len(of_text))]
+        bases = _sums(map(len, texts), len(texts))
+        return Tokenised(self._ids[at], self._starts[at] + place, self._ends[at] + place, bounds, bases)
+
+    def _cut(self, text: str) -> list[str]:
+        """Cut a text at its special tokens, and before blanks that follow something visible."""
+        return [
+            word for i, part in enumerate(self._added.split(text)) for word in ([part] if i % 2 else PART.findall(part))
+        ]
+
+    def _learn(self, words: list[str]) -> None:
+        if not words:
+            return
+        new = self._whole(words)
+        self._number.update(zip(words, range(len(self._number), len(self._number) + len(words)), strict=True))
+        base = np.repeat(new.bases[:-1], np.diff(new.bounds))
+        self._ids = np.concatenate([self._ids, new.ids])
+        self._starts = np.concatenate([self._starts, new.starts - base])
+        self._ends = np.concatenate([self._ends, new.ends - base])
+        self._first = np.concatenate([self._first, self._first[-1] + new.bounds[1:]])
+
+
+def may_cut(tokenizer: dict[str, Any]) -> bool:
+    """Say whether a text may be cut before blanks: by the parts of a tokenizer.json, all of which must be known."""
+    model, added = tokenizer["model"], tokenizer["added_tokens"]
+    return (
+        model["type"] == "BPE"
+        and not model.get("dropout")
+        and not model.get("continuing_subword_prefix")
+        and not model.get("end_of_word_suffix")
+        and tokenizer["normalizer"] is None
+        and _cuts_at_blanks(tokenizer["pre_tokenizer"])
+        and not any(token["lstrip"] or token["rstrip"] or token["single_word"] for token in added)
+        and len({token["normalized"] for token in added}) < 2  # else some are looked for before others
+        and not _moves_places(tokenizer["post_processor"])
+    )
+
+
+def _cuts_at_blanks(step: dict[str, Any] | None) -> bool:
+    """Say whether a pre-tokenizer cuts before every blank that follows something visible, and looks no further back."""
+    steps: list[dict[str, Any]] = step["pretokenizers"] if step and step["type"] == "Sequence" else [step or {}]
+    cuts = False
+    for one in steps:
+        kind = one.get("type")
+        if kind == "ByteLevel" and not one["add_prefix_space"]:
+            cuts |= one["use_regex"]
+        elif kind == "Split" and one["behavior"] == "Isolated" and not one["invert"]:
+            if one["pattern"].get("Regex") not in PATTERNS:
+                return False
+            cuts = True
+        elif kind != "Digits":  # cuts around digits, whatever stands beside them
+            return False
+    return cuts
+
+
+def _moves_places(step: dict[str, Any] | None) -> bool:
+    """Say whether a post-processor may move the places of tokens by where they stand in the text."""
+    steps: list[dict[str, Any]] = step["processors"] if step and step["type"] == "Sequence" else [step] if step else []
+    return any(
+        one["type"] != "TemplateProcessing" and not (one["type"] == "ByteLevel" and not one["add_prefix_space"])
+        for one in steps
+    )
+
+
+def _sums(counts: Any, length: int) -> Ints:
+    """Give the running sums of counts, from 0: (length + 1,)."""
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(np.fromiter(counts, np.int64, length))])
