@@ -287,7 +287,7 @@ def _tell_measures(title: str, summary: Mapping[str, Any], group: Mapping[str, A
             cell += [
                 _written(measure, one["base"]),
                 _signed(measure, one["difference"]),
-                "" if one["low"] is None else f"{_signed(measure, one['low'])} to {_signed(measure, one['high'])}",
+                "" if one["low"] is None else _interval(measure, one),
                 one["verdict"],
             ]
         cells.append(tuple(cell))
@@ -346,8 +346,12 @@ def _written(measure: Mapping[str, Any], value: float | None) -> str:
 def _signed(measure: Mapping[str, Any], value: float | None) -> str:
     if value is None:
         return ""
-    text = WRITTEN[measure["unit"]].format(abs(value))
+    text = WRITTEN[measure["unit"]].format(abs(value)).replace("%", " pp")  # percentage points
     return text if not re.search("[1-9]", text) else f"{'+' if value > 0 else '-'}{text}"
+
+
+def _interval(measure: Mapping[str, Any], one: Mapping[str, Any]) -> str:
+    return f"{_signed(measure, one['low']).removesuffix(' pp')} to {_signed(measure, one['high'])}"
 
 
 def _short(text: str) -> str:

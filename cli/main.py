@@ -28,8 +28,10 @@ COMMANDS = {
     "export": ("cli.storing", "Write the kept rows of a version as files."),
     "push-to-hub": ("cli.publishing", "Push a version to the Hugging Face hub, with a card."),
     "train": ("cli.train", "Fine-tune a model on the kept rows of a version."),
+    "report": ("cli.report", "Say what a training run came to: verdict, curves, records, as a page."),
     "eval": ("cli.evaluation", "Measure a run's model beside its base."),
     "generate": ("cli.evaluation", "Answer prompts with a trained model, or chat with it."),
+    "merge": ("cli.merge", "Merge a run's adapters into their base model, proven by the logits."),
 }
 """Each command, the module that holds its Typer app, and its line in the overview."""
 

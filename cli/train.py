@@ -220,6 +220,7 @@ def _saved(folder: Path) -> dict[str, Any]:
 
 
 def _data(dataset: "Dataset", reference: str) -> "Data":
+    from train.run.data import Origin
     from train.run.run import Data
 
     stale = dataset.stale()
@@ -233,6 +234,10 @@ def _data(dataset: "Dataset", reference: str) -> "Data":
         warnings=(f"stale stages: {', '.join(stale)}; run sft curate run to renew them",) if stale else (),
         reference=str(Path(reference).resolve()) if reference.endswith(".json") else "",
         store=str(dataset.root.resolve()),
+        origins=tuple(
+            Origin(s.name, s.license, tuple(i.uri for i in s.inputs if i.uri.startswith("hf://")))
+            for s in dataset.manifest.sources
+        ),
     )
 
 

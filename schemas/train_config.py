@@ -2,7 +2,7 @@
 
 from typing import Any, Literal, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from schemas.config import Config
 
@@ -189,6 +189,29 @@ class TrainConfig(Config):
     track: tuple[Tracker, ...] = ()
     """Also write the metrics for a dashboard: tensorboard or trackio, in the run folder (the track extra)."""
 
+    @field_validator("replay")
+    @classmethod
+    def _names_a_share(cls, replay: str | None) -> str | None:
+        """Refuse what is no REF:SHARE, and shares that no epoch can have."""
+        if replay is None:
+            return None
+        reference, _, share = replay.rpartition(":")
+        try:
+            possible = 0 < float(share) < 1
+        except ValueError:
+            possible = False
+        if not reference or not possible:
+            raise ValueError("must be REF:SHARE with a share above 0 and below 1, such as general:0.15")
+        return replay
+
+    @field_validator("curriculum")
+    @classmethod
+    def _names_a_column(cls, curriculum: str | None) -> str | None:
+        """Refuse a minus without a column."""
+        if curriculum is not None and not curriculum.removeprefix("-"):
+            raise ValueError("must name a column, such as quality or -perplexity")
+        return curriculum
+
     @model_validator(mode="after")
     def _settings_agree(self) -> Self:
         """Refuse settings of which one would be ignored."""
@@ -197,6 +220,13 @@ class TrainConfig(Config):
         if self.max_cost is not None and self.price_per_hour is None:
             raise ValueError("max_cost needs price_per_hour")
         return self
+
+    def replayed(self) -> tuple[str, float] | None:
+        """Give the dataset that is replayed, by its reference, and the share of an epoch that its records make up."""
+        if self.replay is None:
+            return None
+        reference, _, share = self.replay.rpartition(":")
+        return reference, float(share)
 
     def resolved_lr(self) -> float:
         """Give the peak learning rate: the one that was set, else the method's."""
@@ -212,7 +242,5 @@ class TrainConfig(Config):
         return min(bounds, default=None)
 
 
-RESUMABLE = frozenset(
-    {"save_every", "samples", "sample_tokens", "workers", "track", "price_per_hour", "allow_leakage"}
-)
+RESUMABLE = frozenset({"save_every", "samples", "sample_tokens", "workers", "track", "price_per_hour", "allow_leakage"})
 """Fields that may differ when a run is resumed: they leave the weights as they are."""

@@ -105,7 +105,7 @@ def _environment() -> Environment:
     return made
 
 
-def _whole(template: str, values: Mapping[str, Any]) -> str:
+def page_of(template: str, values: Mapping[str, Any]) -> str:
     """Fill a template with its style sheet and script, and with the hashes that allow them."""
     style, script = (Markup((_TEMPLATES / name).read_text("utf-8")) for name in ("page.css", "page.js"))  # noqa: S704 - our own files
     policy = (
@@ -242,7 +242,7 @@ def diff_page(account: Account) -> str:
         "most_makers": MOST_MAKERS,
         "changes": changes_of(account),
     }
-    return _whole("diff.html", values)
+    return page_of("diff.html", values)
 
 
 def _undrawn(drift: Sequence[Drift], drawn: int) -> str:
@@ -308,4 +308,4 @@ def version_page(portrait: Portrait, dataset: Dataset) -> str:
         "kept_samples": portrait.samples.get("kept", ()),
         "rejected_samples": {why: rows for why, rows in portrait.samples.items() if why != "kept" and rows},
     }
-    return _whole("version.html", values)
+    return page_of("version.html", values)

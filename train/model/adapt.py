@@ -6,7 +6,6 @@ a layer of its own, and as one where it is tied to the embeddings.
 """
 
 import warnings
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -62,12 +61,6 @@ def adapt(base: Base, config: TrainConfig) -> Trainee:
     )
 
 
-def inference(base: Base) -> Trainee:
-    """Give a base (or merged) model in the shape that scoring and generation take; nothing of it is trained."""
-    base.model.requires_grad_(requires_grad=False)
-    return adapt(replace(base, added=()), TrainConfig(method="full", checkpointing="none", compile="off"))
-
-
 def linear_layers(network: PreTrainedModel) -> list[str]:
     """Name the layers that adapters can stand beside, in the model's order: linear ones, but not a tied head."""
     head = network.get_output_embeddings()
@@ -103,9 +96,7 @@ def _with_adapters(base: Base, config: TrainConfig) -> PeftModel:
             warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
             return get_peft_model(network, lora)  # pyright: ignore[reportReturnType] # no mixed adapters were asked for
     except (ValueError, NotImplementedError) as error:
-        raise ModelError(
-            f"model {base.name}", f"no adapters: {error}", "linear layers", "use --method full"
-        ) from error
+        raise ModelError(f"model {base.name}", f"no adapters: {error}", "linear layers", "use --method full") from error
 
 
 def _check_targets(network: PreTrainedModel, targets: tuple[str, ...], name: str) -> None:

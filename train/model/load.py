@@ -132,7 +132,7 @@ def _load(config: TrainConfig, name: str, found: Source, device: Device, *, dige
         before = len(added) - len(new)
         known = f" ({before} of them were in the vocabulary before)" if before else ""
         notes.append(f"{len(added)} special tokens whose embeddings are trained{known}: {' '.join(config.add_tokens)}")
-    model.name_or_path = model.config._name_or_path = found.name  # noqa: SLF001 # what adapters call their base
+    model.name_or_path = model.config._name_or_path = found.name  # what adapters call their base
     if config.method == "qlora":
         _compute_alike(model)
         notes.append("base held in 4 bits (NF4, double quantisation); its embeddings, norms and head are not quantised")
@@ -196,7 +196,9 @@ def _first(keys: Collection[str], most: int = 3) -> str:
 def _load_error(name: str, error: Exception) -> ModelError:
     if "trust_remote_code" in str(error):  # code that only the tokenizer needs
         remedy = "read that code; if you trust it, give --trust-remote-code"
-        return ModelError(f"--model {name}", "it runs Python that it brings along", "a model transformers knows", remedy)
+        return ModelError(
+            f"--model {name}", "it runs Python that it brings along", "a model transformers knows", remedy
+        )
     said = str(error).strip().splitlines()
     first = f"{type(error).__name__}: {said[0][:300]}" if said else type(error).__name__
     return ModelError(f"--model {name}", f"cannot be loaded ({first})", "a causal language model of transformers")

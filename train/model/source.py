@@ -30,7 +30,8 @@ SMALL_FILES = ("*.json", "*.txt", "*.model", "*.jinja", "README.md")
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "spiece.model")
 CONVERT = (
-    "convert it where you trust it: AutoModelForCausalLM.from_pretrained(MODEL).save_pretrained(FOLDER), then give FOLDER"
+    "convert it where you trust it: AutoModelForCausalLM.from_pretrained(MODEL).save_pretrained(FOLDER), "
+    "and give that FOLDER"
 )
 
 
@@ -101,34 +102,34 @@ def _weight_files(model: str, folder: Path) -> list[str]:
 
 def _hub_error(model: str, revision: str | None, error: Exception) -> ModelError:
     """Say what the hub's refusal means, and what to do about it."""
-    where = f"--model {model}"
+    where, expected = f"--model {model}", "a model's folder, a hub id, or tiny"
     page = f"{constants.ENDPOINT}/{model}"
-    if isinstance(error, GatedRepoError):  # the first of its kind: it is also a RepositoryNotFoundError
-        return ModelError(
-            where, "gated, and you have no access", "access", f"accept its terms at {page}, then hf auth login"
-        )
-    if isinstance(error, RepositoryNotFoundError):
-        found = "no such folder, and the hub has no such model, or it is private"
-        remedy = "check the name; for a private one, hf auth login"
-        return ModelError(where, found, "a model's folder, a hub id, or tiny", remedy)
-    if isinstance(error, RevisionNotFoundError):
-        return ModelError(f"{where} --revision {revision}", "no such revision", f"one of those at {page}/refs")
-    if isinstance(error, HFValidationError):
-        found = "no such folder, and no name that the hub could have"
-        return ModelError(where, found, "a model's folder, a hub id, or tiny")
-    if isinstance(error, LocalEntryNotFoundError):
-        why = "HF_HUB_OFFLINE is set" if constants.is_offline_mode() else f"{constants.ENDPOINT} cannot be reached"
-        found = f"no such folder, not whole in the hub's cache, and {why}"
-        remedy = "check the name and the network, or download it and give the folder"
-        return ModelError(where, found, "a model's folder, a hub id, or tiny", remedy)
-    if isinstance(error, HfHubHTTPError):
-        status = getattr(error.response, "status_code", "an error")
-        return ModelError(where, f"{constants.ENDPOINT} answers with {status}", "its files", "try again later")
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        found = f"no space left for it in {constants.HF_HUB_CACHE}"
-        return ModelError(where, found, "", "free some, or name another folder by HF_HUB_CACHE")
-    said = str(error).strip().splitlines() or [""]
-    return ModelError(where, f"cannot be fetched ({type(error).__name__}: {said[0][:300]})", "a model's files")
+    match error:
+        case GatedRepoError():  # the first of its kind: it is also a RepositoryNotFoundError
+            found, expected = "gated, and you have no access", "access"
+            remedy = f"accept its terms at {page}, then log in: hf auth login"
+        case RepositoryNotFoundError():
+            found = "no such folder, and the hub has no such model, or it is private"
+            remedy = "check the name; for a private one, log in: hf auth login"
+        case RevisionNotFoundError():
+            found, expected = f"no revision {revision}", "a commit, branch or tag"
+            remedy = f"see those that there are at {page}/tree/main"
+        case HFValidationError():
+            found, remedy = "no such folder, and no name that the hub could have", ""
+        case LocalEntryNotFoundError():
+            why = "HF_HUB_OFFLINE is set" if constants.is_offline_mode() else f"{constants.ENDPOINT} gives no answer"
+            found = f"no such folder, not whole in the hub's cache, and {why}"
+            remedy = "check the name and the network, or download it and give the folder"
+        case HfHubHTTPError():
+            status = getattr(error.response, "status_code", "an error")
+            found, remedy = f"{constants.ENDPOINT} answers with {status}", "try again later, or give a folder"
+        case OSError() if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            found, expected = f"no space left for it in {constants.HF_HUB_CACHE}", ""
+            remedy = "free some, or name another folder by HF_HUB_CACHE"
+        case _:
+            said = str(error).strip().splitlines() or [""]
+            found, remedy = f"cannot be fetched ({type(error).__name__}: {said[0][:300]})", "give a folder"
+    return ModelError(where, found, expected, remedy)
 
 
 def _check_files(model: str, folder: Path) -> None:

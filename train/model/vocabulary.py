@@ -9,9 +9,8 @@ of a width of 1e-5: that decides nothing and takes minutes with a large vocabula
 from collections.abc import Sequence
 
 import torch
-from tokenizers import AddedToken
 from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AddedToken, PreTrainedModel, PreTrainedTokenizerBase
 
 from schemas.errors import ConfigError, ModelError
 
@@ -27,7 +26,8 @@ def add_tokens(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[str]) -> tup
     known = tokenizer.get_vocab()
     new = [token for token in wanted if token not in known]
     if wanted:
-        tokenizer.add_tokens([AddedToken(t, special=True, normalized=False) for t in wanted], special_tokens=True)
+        made: list[str | AddedToken] = [AddedToken(token, special=True, normalized=False) for token in wanted]
+        tokenizer.add_tokens(made, special_tokens=True)
     vocabulary = tokenizer.get_vocab()
     return tuple(int(vocabulary[token]) for token in wanted), new
 

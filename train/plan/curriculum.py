@@ -36,7 +36,7 @@ def scores_of(by: str, tokens: Tokens, scores: pl.DataFrame | None) -> npt.NDArr
     elif scores is None:
         raise ValueError(f"no scores to order by {by}")
     else:
-        records = pl.DataFrame({"id": pl.Series(tokens.ids)}).select(pl.col("id").str.splitn(PART, 2).struct[0])
+        records = pl.Series("id", tokens.ids).to_frame().select(pl.col("id").str.splitn(PART, 2).struct[0].alias("id"))
         found = records.join(scores, on="id", how="left", maintain_order="left")["score"].to_numpy()
         found = found.astype(np.float64)
     return -found if by.startswith("-") else found

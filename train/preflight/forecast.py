@@ -133,6 +133,7 @@ def _token_s(trainee: Trainee, train: Tokens) -> float:
     try:
         with torch.inference_mode(), trainee.device.compute():
             on_device = batch.to(trainee.device.device)
+            took = 0.0
             for _ in range(2):  # the first one warms up
                 started = time.perf_counter()
                 trainee.head(trainee.hidden(on_device)[0, -1:]).argmax().item()  # waits for the device

@@ -1,4 +1,4 @@
-"""Rows of validation that training has seen: as a conversation, as a prompt, as an answer, or by near-duplicate cluster.
+"""Validation rows that training has seen: the conversation, the prompt, the answer, or a near-duplicate by cluster.
 
 The dataset's own `split` keeps near-duplicates on one side. The trainer checks what it is given all the same: the
 split may be stale, made elsewhere, or of another dataset than the replayed rows.

@@ -21,8 +21,17 @@ from schemas.errors import CheckFailedError, ConfigError, SftError
 from schemas.train_config import TrainConfig
 from train.model.trainee import Trainee
 from train.plan import Plan, Row
-from train.preflight.memory import MOMENTS, Memory, estimate, options_that_fit, shape_of, size
+from train.preflight.memory import (
+    MOMENTS,
+    Memory,
+    choose_checkpointing,
+    estimate,
+    options_that_fit,
+    shape_of,
+    size,
+)
 from train.step.batch import make_batch
+from train.step.recompute import recompute
 from train.text.tokens import Tokens
 
 QUICK_S = 5.0
@@ -175,6 +184,19 @@ def expected(trainee: Trainee, config: TrainConfig) -> Memory:
         loss=memory.loss,
         workspace=memory.workspace,
     )
+
+
+def settle_checkpointing(trainee: Trainee, config: TrainConfig) -> TrainConfig:
+    """Resolve `checkpointing: auto` by what fits the device, make the layers so, and give the settled configuration."""
+    if config.checkpointing != "auto":
+        return config
+    on_gpu = trainee.device.device.type == "cuda"
+    kind = "none"
+    if trainee.network.supports_gradient_checkpointing:
+        shape, room = shape_of(trainee.network), capacity(trainee)
+        kind = choose_checkpointing(shape, config, compute=trainee.device.autocast, on_gpu=on_gpu, capacity=room)
+    recompute(trainee.network, kind)
+    return config.model_copy(update={"checkpointing": kind})
 
 
 @contextmanager

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow.compute as pc
 
 from schemas.train_config import TrainConfig
 from train.model.trainee import Trainee
@@ -147,15 +146,18 @@ def preflight(
     val: Encoded,
     plan: Plan,
     evaluations: int,
+    read: Tokens | None = None,
     clusters: Sequence[tuple[str, str]] = (),
     work: Callable[[str, int], Callable[[int], None]] | None = None,
 ) -> Preflight:
     """Check a run and describe it. Raises CheckFailedError for what must not be trained, ConfigError out of memory.
 
+    `read`: what the plan's indices are of, where that is more than `train`.
     `clusters`: (val id, train id) of rows of one near-duplicate cluster. `evaluations`: how many the run will make.
     `work` hears of the slow part as `listener.work` does.
     """
     trained, validated = Tokens.of(train.examples), Tokens.of(val.examples)
+    read = trained if read is None else read
     told: list[str] = []
     check_stops(trained, template)
     if note := check_bos(trained, template):
@@ -169,7 +171,7 @@ def preflight(
     memory = check_fits(trainee, config)
     difference = self_test(trainee, trained)
     done = work("worst step", 1) if work else None
-    rehearsal = rehearse(trainee, trained, plan, config)
+    rehearsal = rehearse(trainee, read, plan, config)
     if done:
         done(1)
     return Preflight(
@@ -183,7 +185,7 @@ def preflight(
         records_per_step=len(plan.records) / len(plan),
         rows_per_step=plan.rows_per_step,
         tokens=plan.tokens,
-        targets=int(trained.targets[plan.records].sum()),
+        targets=int(read.targets[plan.records].sum()),
         packing_efficiency=plan.packing_efficiency,
         weights=sum(p.numel() for p in trainee.model.parameters()),
         trainable_weights=sum(p.numel() for _, p in trainee.trainable()),
@@ -214,10 +216,11 @@ def count_sources(split: str, tokens: Tokens) -> tuple[SourceCount, ...]:
 def count_refused(split: str, refusals: Sequence[Refusal]) -> tuple[Refused, ...]:
     """Count refusals by reason and source, and name the first few of each reason."""
     columns = Refusals.of(refusals)
-    names = {
-        reason: columns.table.filter(pc.equal(columns.table["reason"], reason)).slice(0, NAMED)["id"].to_pylist()
-        for reason in (counted := columns.by_reason())
-    }
+    counted = columns.by_reason()
+    names: dict[str, list[str]] = {reason: [] for reason in counted}
+    for reason, name in zip(columns.table["reason"].to_pylist(), columns.table["id"].to_pylist(), strict=True):
+        if len(names[reason]) < NAMED:
+            names[reason].append(name)
     return tuple(Refused(split, reason, found, tuple(names[reason])) for reason, found in counted.items())
 
 

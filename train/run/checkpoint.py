@@ -4,8 +4,8 @@
         weights.safetensors      the trainable weights, by name
         optimizer.safetensors    the optimizer's moments, by weight and name
         random.safetensors       the state of torch's generators
-        state.json               the cursor (steps done, best loss so far, …), the identity of the run, and the sha256 of
-                                 each file; of itself too, so that a changed cursor is seen as well
+        state.json               the cursor (steps done, best loss so far, …), the identity of the run, and the sha256
+                                 of each file; of itself too, so that a changed cursor is seen as well
 
 The learning rate is a function of how far a run is and the plan a function of its inputs, so neither has a state to
 save. A checkpoint is written beside its place and renamed into it; the last two are kept. Nothing is pickled. One that
@@ -25,12 +25,12 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from torch.amp.grad_scaler import GradScaler
 
 from schemas.errors import ConfigError, InputError
 from train.model.load import Trainee
 from train.run.folder import whole_folder
 from train.run.weights import gathered, put_back
+from train.step.optimizer import Updater
 
 KEPT = 2
 """One to go on from, and one more should the disk have lost the last."""
@@ -89,16 +89,6 @@ class Cursor:
     spikes: int = 0
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Engine:
-    """What training changes: the weights, and the state of what changes them. `halted`: 1 once a step was not sound."""
-
-    trainee: Trainee
-    optimizer: torch.optim.Optimizer
-    scaler: GradScaler
-    halted: Tensor
-
-
 def random_state(trainee: Trainee) -> dict[str, Tensor]:
     """Give the state of torch's generators; it lies on the CPU, so the GPU is not waited for."""
     state = {"cpu": torch.get_rng_state()}
@@ -108,7 +98,13 @@ def random_state(trainee: Trainee) -> dict[str, Tensor]:
 
 
 def save(
-    folder: Path, cursor: Cursor, identity: Identity, engine: Engine, *, random: dict[str, Tensor] | None = None
+    folder: Path,
+    cursor: Cursor,
+    identity: Identity,
+    *,
+    trainee: Trainee,
+    updater: Updater,
+    random: dict[str, Tensor] | None = None,
 ) -> Path:
     """Write the checkpoint of `cursor.step`, then drop all but the last two. Gives its folder.
 
@@ -116,14 +112,14 @@ def save(
     """
     path = folder / f"step-{cursor.step}"
     with whole_folder(path) as place:
-        moments, numbers = _optimizer_state(engine.optimizer)
-        save_file(gathered(engine.trainee), place / WEIGHTS)
+        moments, numbers = _optimizer_state(updater.optimizer)
+        save_file(gathered(trainee), place / WEIGHTS)
         save_file(moments, place / OPTIMIZER)
-        save_file(random or random_state(engine.trainee), place / RANDOM)
-        state = {
+        save_file(random or random_state(trainee), place / RANDOM)
+        state: dict[str, Any] = {
             "cursor": asdict(cursor),
             "identity": asdict(identity),
-            "scaler": engine.scaler.state_dict(),
+            "scaler": updater.scaler.state_dict(),
             "optimizer": numbers,
             "files": {name: _sha256(place / name) for name in (WEIGHTS, OPTIMIZER, RANDOM)},
         }
@@ -146,7 +142,9 @@ def latest(folder: Path) -> Path | None:
     return folder / f"step-{found[-1]}" if found else None
 
 
-def resume(folder: Path, identity: Identity, engine: Engine, say: Callable[[str], None]) -> Cursor | None:
+def resume(
+    folder: Path, identity: Identity, trainee: Trainee, updater: Updater, say: Callable[[str], None]
+) -> Cursor | None:
     """Go on from the last checkpoint that is whole; None where there is none at all.
 
     A broken one is set aside (`step-40.broken`) and told. Raises ConfigError for a checkpoint of another run, and
@@ -156,7 +154,7 @@ def resume(folder: Path, identity: Identity, engine: Engine, say: Callable[[str]
     for step in reversed(steps(folder)):
         path = folder / f"step-{step}"
         try:
-            cursor = load(path, identity, engine)
+            cursor = load(path, identity, trainee, updater)
         except InputError as error:
             broken.append(error)
             continue
@@ -173,7 +171,7 @@ def resume(folder: Path, identity: Identity, engine: Engine, say: Callable[[str]
     return None
 
 
-def load(path: Path, identity: Identity, engine: Engine) -> Cursor:
+def load(path: Path, identity: Identity, trainee: Trainee, updater: Updater) -> Cursor:
     """Put a checkpoint's state into the trainee, the optimizer and torch's generators; give its cursor.
 
     Nothing is changed before all files are found to be what was written. Raises ConfigError where the checkpoint
@@ -191,13 +189,13 @@ def load(path: Path, identity: Identity, engine: Engine) -> Cursor:
     for name, sha256 in state.get("files", {}).items():
         _check_file(path, name, sha256)
     weights, moments, random = (_tensors(path, name) for name in (WEIGHTS, OPTIMIZER, RANDOM))
-    put_back(engine.trainee, weights, f"--resume {path}")
-    _fill_optimizer(engine.optimizer, moments, numbers)
-    if engine.scaler.is_enabled():
-        engine.scaler.load_state_dict(scaler)
+    put_back(trainee, weights, f"--resume {path}")
+    _fill_optimizer(updater.optimizer, moments, numbers)
+    if updater.scaler.is_enabled():
+        updater.scaler.load_state_dict(scaler)
     torch.set_rng_state(random["cpu"])
-    if "cuda" in random and engine.trainee.device.device.type == "cuda":
-        torch.cuda.set_rng_state(random["cuda"], engine.trainee.device.device)
+    if "cuda" in random and trainee.device.device.type == "cuda":
+        torch.cuda.set_rng_state(random["cuda"], trainee.device.device)
     return cursor
 
 
@@ -282,9 +280,7 @@ def _optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor
     return tensors, numbers
 
 
-def _fill_optimizer(
-    optimizer: torch.optim.Optimizer, moments: dict[str, Tensor], numbers: dict[str, float]
-) -> None:
+def _fill_optimizer(optimizer: torch.optim.Optimizer, moments: dict[str, Tensor], numbers: dict[str, float]) -> None:
     state: dict[int, dict[str, Any]] = {}
     for key, value in {**moments, **numbers}.items():
         index, name = key.split(".", 1)

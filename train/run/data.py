@@ -3,7 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import polars as pl
+
 from schemas.record import Record
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """A source of rows, as the manifest states it: for the model card. `uris` are files on the hub (hf://)."""
+
+    name: str
+    license: str | None = None
+    uris: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,5 +38,15 @@ class Data:
     """The absolute path of the store that --resume looks in."""
     replay: Sequence[Record] | None = None
     """The train records of the dataset that `TrainConfig.replay` names, to be mixed in; None without."""
+    replay_digest: str = ""
+    """Names the version that `replay` is of."""
+    replay_known: frozenset[str] = frozenset()
+    """Ids in `replay` of records that stand in train or val too, by id or by content: they are not replayed."""
+    scores: pl.DataFrame | None = None
+    """What `TrainConfig.curriculum` orders by: columns `id` and `score` (null where there is none)."""
     general: Sequence[Record] | None = None
     """The records that forgetting is measured on (`TrainConfig.general`); None where nothing is measured."""
+    clusters: Sequence[tuple[str, str]] = ()
+    """(val id, train id) of rows of one near-duplicate cluster, as the dataset knows them: preflight refuses them."""
+    origins: tuple[Origin, ...] = ()
+    """Where the rows come from."""

@@ -15,6 +15,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from queue import Empty, Full, Queue
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,8 @@ from torch import Tensor
 from train.plan import Step
 from train.step.batch import PackedBatch, make_batch
 from train.text.tokens import Tokens
+
+T = TypeVar("T")
 
 AHEAD = 2
 """Steps that may wait: one to hide the making of a batch, and one for when that takes longer than a step."""
@@ -74,7 +77,7 @@ def moved(batch: PackedBatch, move: Callable[[Tensor], Tensor]) -> PackedBatch:
 
 
 @contextmanager
-def ahead[T](made: Iterable[T], *, most: int = AHEAD) -> Generator[Iterator[T]]:
+def ahead(made: Iterable[T], *, most: int = AHEAD) -> Generator[Iterator[T]]:
     """Give what `made` yields, made by a thread of at most `most` ahead. The thread has ended when the block has."""
     ready: Queue[tuple[T | None, BaseException | None]] = Queue(most)
     left = threading.Event()

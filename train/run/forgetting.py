@@ -74,9 +74,7 @@ def draw_general(
     return General(reference, Tokens.of(found.examples))
 
 
-def measure(
-    folder: RunFolder, general: General, score: Callable[[Tokens], Losses], *, first: bool
-) -> Forgetting:
+def measure(folder: RunFolder, general: General, score: Callable[[Tokens], Losses], *, first: bool) -> Forgetting:
     """Measure the set and write general.json: before the run, or after it. What was measured before is kept."""
     if first and (folder.path / FILE).is_file():
         held = folder.read_json(FILE)["before"]

@@ -14,7 +14,6 @@ reads of it, the last good state is still there, and is saved.
 import math
 import signal
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
@@ -31,15 +30,15 @@ from train.evaluation.samples import Prompt, answer
 from train.model.load import Trainee
 from train.plan import Plan
 from train.run import checkpoint
-from train.run.budget import Budget, Clock, budget_of
-from train.run.checkpoint import Cursor, Engine, Identity
+from train.run.budget import Clock, budget_of
+from train.run.checkpoint import Cursor, Identity
 from train.run.feed import Fed, ahead, fed, on
 from train.run.folder import RunFolder
-from train.run.reading import Measured, Reading, StepMetrics, memory_gb
+from train.run.reading import Measured, Reading, StepMetrics, Stopwatch, memory_gb
 from train.run.spikes import Spikes
 from train.run.track import Tracker
 from train.run.weights import save_weights
-from train.step.optimizer import lr_at, make_optimizer, set_lr
+from train.step.optimizer import Updater, lr_at
 from train.text.template import Template
 from train.text.tokens import Example, Tokens
 
@@ -83,11 +82,17 @@ class Run:
     folder: RunFolder
     listener: Listener
     resume_with: str
+    read: Tokens | None = None
     template: Template | None = None
     prompts: tuple[Prompt, ...] = ()
     trackers: tuple[Tracker, ...] = ()
     clock: Clock = field(default_factory=Clock)
     reserve: float = 0.0
+
+    @property
+    def examples(self) -> Tokens:
+        """What the plan's indices are of: the records of train, and after them those that are replayed."""
+        return self.train if self.read is None else self.read
 
     def say(self, line: str) -> None:
         """Write a line to the log and to whoever listens."""
@@ -108,66 +113,66 @@ def train(run: Run, *, resume: bool) -> tuple[Cursor, Evaluation | None]:
     for a checkpoint of another run or a budget without time for a step.
     """
     config, clock, total = run.config, run.clock, len(run.plan.steps)
-    engine = _engine(run)
-    cursor = _begin(run, engine, resume=resume)
+    updater = _updater(run)
+    cursor = _begin(run, updater, resume=resume)
     budget = budget_of(config, reserve=run.reserve)
     spikes = Spikes.after(line["loss"] for line in run.folder.metrics() if "loss" in line)
     every = config.eval_every or max(1, total // EVALUATIONS)
-    late = _readings_late(engine)
+    late = _readings_late(updater)
     last_eval: Evaluation | None = None
     waiting: deque[Reading] = deque()
     run.trainee.model.train()
     with _signals() as caught:
         if cursor.owes:
-            cursor, last_eval = _evaluate(run, engine, cursor, caught)
-            _save(run, engine, cursor)
+            cursor, last_eval = _evaluate(run, updater, cursor, caught)
+            _save(run, updater, cursor)
         if cursor.step == 0:
             budget.check(clock.seconds())
         pinned = run.trainee.device.device.type == "cuda"
         steps = () if cursor.stopped else run.plan.steps
-        made = fed(run.train, steps, first=cursor.step, micro_batch=config.micro_batch, pinned=pinned)
-        mark = time.perf_counter()
+        made = fed(run.examples, steps, first=cursor.step, micro_batch=config.micro_batch, pinned=pinned)
+        watch = Stopwatch()
         with ahead(made) as feed:
             for each in feed:
                 done = budget.done(each.number - 1, total, wall=clock.seconds(), begun=cursor.begun)
-                waiting.append(_launch(engine, each, lr_at(done, config), config.clip))
+                waiting.append(_launch(run.trainee, updater, each, lr_at(done, config)))
 
                 interrupted, over = bool(caught), budget.over(clock.seconds())
                 last = over or each.number == total
                 due = last or each.number % every == 0
                 saving = last or interrupted or each.number % config.save_every == 0
                 while len(waiting) > (0 if due or saving else late):
-                    cursor, mark = _read(run, engine, waiting.popleft(), cursor, spikes, mark)
+                    found = waiting.popleft().read()
+                    cursor = _read(run, updater, found, cursor, watch.lap())
+                    cursor = _look_for_spike(run, spikes, found, cursor)
                 if over and each.number < total:
                     cursor = replace(cursor, stopped=True, ended_by=budget.named)
                     run.say(f"stopped at step {cursor.step} of {total}: the {budget.named} of the run are spent")
                 if due:
-                    cursor, found = _evaluate(run, engine, cursor, caught)
-                    last_eval = found or last_eval
+                    cursor, last_eval = _evaluate(run, updater, cursor, caught)
                 if saving or cursor.stopped:
-                    _save(run, engine, cursor)
+                    _save(run, updater, cursor)
                 if interrupted and not last and not cursor.stopped:
                     raise _interruption(run, caught[0], cursor, "after")
                 if cursor.stopped:
                     break
                 if due or saving:
-                    mark = time.perf_counter()  # measuring and saving are no part of a step's time
+                    watch.restart()  # measuring and saving are no part of a step's time
     if run.val and last_eval is None:  # resumed after the last step: the same weights give the same evaluation
         last_eval = evaluation(cursor.step, score(run, run.val, "validation"))
     planned = "steps" if config.max_steps is not None else "epochs"
     return replace(cursor, wall=clock.seconds(), ended_by=cursor.ended_by or planned), last_eval
 
 
-def _engine(run: Run) -> Engine:
-    optimizer = make_optimizer(run.trainee.trainable(), run.config)
+def _updater(run: Run) -> Updater:
     torch.manual_seed(run.config.seed)
     device = run.trainee.device
     scaler = GradScaler(device.device.type, enabled=device.autocast is torch.float16)
-    return Engine(run.trainee, optimizer, scaler, torch.zeros((), device=device.device))
+    return Updater(run.trainee.trainable(), run.config, scaler=scaler)
 
 
-def _begin(run: Run, engine: Engine, *, resume: bool) -> Cursor:
-    cursor = checkpoint.resume(run.folder.checkpoints, run.identity, engine, run.say) if resume else None
+def _begin(run: Run, updater: Updater, *, resume: bool) -> Cursor:
+    cursor = checkpoint.resume(run.folder.checkpoints, run.identity, run.trainee, updater, run.say) if resume else None
     if cursor is None:
         if resume:
             run.say("no checkpoint yet: starting from the beginning")
@@ -182,17 +187,16 @@ def _begin(run: Run, engine: Engine, *, resume: bool) -> Cursor:
     return cursor
 
 
-def _readings_late(engine: Engine) -> int:
+def _readings_late(updater: Updater) -> int:
     """Give how many steps late measurements are read: one on CUDA, where the host runs ahead of the device.
 
     A CPU has done a step when its call returns. The scaler of fp16 must know of an overflow before the next step.
     """
-    return int(engine.halted.is_cuda and not engine.scaler.is_enabled())
+    return int(updater.halted.is_cuda and not updater.scaler.is_enabled())
 
 
-def _launch(engine: Engine, each: Fed, lr: float, clip: float) -> Reading:
+def _launch(trainee: Trainee, updater: Updater, each: Fed, lr: float) -> Reading:
     """Make one optimizer step on the device. Nothing here waits for it."""
-    trainee = engine.trainee
     random = checkpoint.random_state(trainee)
     sums_R = torch.zeros(len(each.records_R), dtype=torch.float64, device=trainee.device.device)
     at = 0
@@ -200,56 +204,27 @@ def _launch(engine: Engine, each: Fed, lr: float, clip: float) -> Reading:
         here = on(trainee.device.device, batch)
         with trainee.device.compute():
             nll_M = trainee.nll(here)
-        engine.scaler.scale(nll_M.sum() / each.targets).backward()
+        updater.scaler.scale(nll_M.sum() / each.targets).backward()
         sums_R.index_add_(0, here.records_M + at, nll_M.detach().double())
         at += len(batch.records)
-    set_lr(engine.optimizer, lr)
-    norm, skipped = _update(engine, sums_R.sum(), clip)
-    return Reading.of(each, lr, random, norm, skipped, sums_R)
+    norm, skipped = updater.step(lr, sums_R.sum())
+    return Reading.of(each, lr, random, torch.cat([norm.double()[None], skipped.double()[None], sums_R]))
 
 
-def _update(engine: Engine, loss: torch.Tensor, clip: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Clip the gradients and change the weights, where all is finite. Gives the norm, and 1 where nothing was changed.
-
-    Under fp16 the loss was scaled so that small gradients do not vanish; where the scaled gradients overflow, the step
-    is left out and the scale halved. In other precisions the scaler does nothing.
-    """
-    optimizer, scaler = engine.optimizer, engine.scaler
-    scaler.unscale_(optimizer)
-    weights = [p for group in optimizer.param_groups for p in group["params"]]
-    norm = torch.nn.utils.clip_grad_norm_(weights, clip)
-    unsound = ~(norm.isfinite() & loss.isfinite())
-    if scaler.is_enabled():
-        if loss.isfinite():
-            scaler.step(optimizer)
-            scaler.update()
-    else:
-        engine.halted.copy_(torch.maximum(engine.halted, unsound.float()))
-        setattr(optimizer, "found_inf", engine.halted)  # noqa: B010 # read by fused optimizers, declared by none
-        optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    return norm, unsound
-
-
-def _read(
-    run: Run, engine: Engine, reading: Reading, cursor: Cursor, spikes: Spikes, mark: float
-) -> tuple[Cursor, float]:
-    """Read what a step measured and tell of it. Gives the cursor after it, and the time from which the next counts."""
-    found = reading.read()
-    now = time.perf_counter()
-    number, loss, norm = found.fed.number, found.loss, found.grad_norm
-    overflow = found.skipped and engine.scaler.is_enabled() and engine.scaler.get_scale() > 1
+def _read(run: Run, updater: Updater, found: Measured, cursor: Cursor, took: float) -> Cursor:
+    """Tell of a step, which took so many seconds. Gives the cursor after it."""
+    number, loss = found.fed.number, found.loss
+    overflow = found.skipped and updater.scaler.is_enabled() and updater.scaler.get_scale() > 1
     if not math.isfinite(loss) or (found.skipped and not overflow):
-        raise _not_finite(run, engine, reading, found, cursor)
-    tokens = cursor.tokens + found.fed.tokens
+        raise _not_finite(run, updater, found, cursor)
     metrics = StepMetrics(
         step=number,
         total=len(run.plan.steps),
         loss=loss,
-        lr=reading.lr,
-        grad_norm=norm,
-        tokens=tokens,
-        tokens_per_s=found.fed.tokens / max(now - mark, 1e-9),
+        lr=found.reading.lr,
+        grad_norm=found.grad_norm,
+        tokens=cursor.tokens + found.fed.tokens,
+        tokens_per_s=found.fed.tokens / took,
         seconds=run.clock.seconds(),
         memory_gb=memory_gb(run.trainee.device.device),
     )
@@ -258,38 +233,38 @@ def _read(
             "step": number,
             "epoch": found.fed.epoch,
             "loss": loss,
-            "lr": reading.lr,
-            "grad_norm": None if overflow else norm,
+            "lr": metrics.lr,
+            "grad_norm": None if overflow else metrics.grad_norm,
             "tokens_per_s": round(metrics.tokens_per_s, 1),
-            "tokens": tokens,
+            "tokens": metrics.tokens,
             "seconds": round(metrics.seconds, 3),
             "memory_gb": round(metrics.memory_gb, 3),
             "loss_by_source": found.by_source(run.train),
         }
     )
-    if (usual := spikes.usual(loss)) is not None:
-        _tell_spike(run, found, usual, first=cursor.spikes == 0)
-        cursor = replace(cursor, spikes=cursor.spikes + 1)
     run.listener.step(metrics)
-    cursor = replace(
+    return replace(
         cursor,
         step=number,
-        tokens=tokens,
-        seconds=cursor.seconds + now - mark,
+        tokens=metrics.tokens,
+        seconds=cursor.seconds + took,
         first_loss=loss if cursor.first_loss is None else cursor.first_loss,
         last_loss=loss,
     )
-    return cursor, now
 
 
-def _tell_spike(run: Run, found: Measured, usual: float, *, first: bool) -> None:
-    """Write a spike down with its records; the first of a run is also said."""
+def _look_for_spike(run: Run, spikes: Spikes, found: Measured, cursor: Cursor) -> Cursor:
+    """Write a spike down with its records; the first of a run is also said. Gives the cursor that counts it."""
+    usual = spikes.usual(found.loss)
+    if usual is None:
+        return cursor
     worst = _write_spike(run, found, usual)
-    if first:
+    if not cursor.spikes:
         run.say(
-            f"warning: the loss leapt to {found.loss:.3f} at step {found.fed.number}, where {usual:.3f} was usual; "
-            f"highest {worst}; the step's records, and those of later leaps, are in spikes.jsonl"
+            f"warning: the loss leapt to {found.loss:.3f} at step {found.fed.number}, where {usual:.3f} was usual: "
+            f"highest {worst}; all of the step, and later leaps, are in spikes.jsonl"
         )
+    return replace(cursor, spikes=cursor.spikes + 1)
 
 
 def _write_spike(run: Run, found: Measured, usual: float | None) -> str:
@@ -307,13 +282,13 @@ def _write_spike(run: Run, found: Measured, usual: float | None) -> str:
     return ", ".join(f"record {r.id} of {r.source} (loss {r.loss:.3f})" for r in records[:NAMED])
 
 
-def _not_finite(run: Run, engine: Engine, reading: Reading, found: Measured, cursor: Cursor) -> CheckFailedError:
+def _not_finite(run: Run, updater: Updater, found: Measured, cursor: Cursor) -> CheckFailedError:
     """Save the state before a step that gave no finite number, and make the error that names the step's records."""
     number = found.fed.number
     worst = _write_spike(run, found, None)
     kept = "the weights are still those of the base model"
     if cursor.step:
-        _save(run, engine, cursor, random=reading.random)
+        _save(run, updater, cursor, random=found.reading.random)
         kept = f"the state before it is saved in checkpoints/step-{cursor.step}"
     what, value = ("gradient norm", found.grad_norm) if math.isfinite(found.loss) else ("loss", found.loss)
     more = f" and {len(found.fed.records_R) - NAMED} more (spikes.jsonl)" if len(found.fed.records_R) > NAMED else ""
@@ -330,9 +305,7 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _evaluate(
-    run: Run, engine: Engine, cursor: Cursor, caught: Sequence[int]
-) -> tuple[Cursor, Evaluation | None]:
+def _evaluate(run: Run, updater: Updater, cursor: Cursor, caught: Sequence[int]) -> tuple[Cursor, Evaluation | None]:
     """Measure the validation split and answer the prompts, and judge what was found.
 
     A signal ends it at once: the state after the step is saved, and owes this evaluation.
@@ -342,7 +315,7 @@ def _evaluate(
         sample(run, cursor.step, caught)
     except _SignalledError as error:
         cursor = replace(cursor, owes=True)
-        _save(run, engine, cursor)
+        _save(run, updater, cursor)
         raise _interruption(run, caught[0], cursor, "in the evaluation after") from error
     cursor = replace(cursor, owes=False)
     return (_judge(run, cursor, found) if found else cursor), found
@@ -422,9 +395,9 @@ def _judge(run: Run, cursor: Cursor, found: Evaluation) -> Cursor:
     return cursor
 
 
-def _save(run: Run, engine: Engine, cursor: Cursor, *, random: dict[str, torch.Tensor] | None = None) -> None:
+def _save(run: Run, updater: Updater, cursor: Cursor, *, random: dict[str, torch.Tensor] | None = None) -> None:
     cursor = replace(cursor, wall=run.clock.seconds())
-    checkpoint.save(run.folder.checkpoints, cursor, run.identity, engine, random=random)
+    checkpoint.save(run.folder.checkpoints, cursor, run.identity, trainee=run.trainee, updater=updater, random=random)
 
 
 def _interruption(run: Run, number: int, cursor: Cursor, when: str) -> RunInterruptedError:

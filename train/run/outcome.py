@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from train.evaluation.losses import Evaluation
 from train.evaluation.samples import Sample
 from train.preflight.report import Preflight
@@ -68,11 +70,17 @@ class Result:
 
 
 def save(
-    run: Run, cursor: Cursor, before: Before, first: Evaluation | None, after: Evaluation | None, general: General | None
+    run: Run,
+    cursor: Cursor,
+    *,
+    before: Before,
+    first: Evaluation | None,
+    last: Evaluation | None,
+    general: General | None,
 ) -> Ending:
     """Write final/, best/ where no evaluation did, records.arrow and general.json with the losses of the final weights.
 
-    `first` and `after` are the validation split before step 0 and after the last one.
+    `first` and `last` are the validation split before step 0 and after the last one.
     """
     folder = run.folder.path
     save_weights(run.trainee, folder / "final")
@@ -84,11 +92,12 @@ def save(
         train=run.train,
         val=run.val,
         before=before,
-        after=(learnt, after.records if after else None),
-        seen=run.plan.seen(len(run.train), cursor.step),
+        after=(learnt, last.records if last else None),
+        seen=run.plan.seen(len(run.examples), cursor.step),
+        replayed=run.examples.chosen(np.arange(len(run.train), len(run.examples))),
     )
     forgotten = None
     if general is not None:
         forgotten = forgetting.measure(run.folder, general, lambda some: score(run, some, "general set"), first=False)
     seconds = run.clock.seconds()
-    return Ending(cursor, first, after, forgotten, seconds, cost(run.config, seconds))
+    return Ending(cursor, first, last, forgotten, seconds, cost(run.config, seconds))

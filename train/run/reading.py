@@ -7,6 +7,7 @@ Legend: R records of a step.
 """
 
 import resource
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -51,13 +52,14 @@ class Reading:
     fed: Fed
     lr: float
     random: dict[str, Tensor]
-    host: Tensor  # (2 + R,) float64: the gradients' norm, 1 where no weight was changed, the sums of the records in nats
+    host: (
+        Tensor  # (2 + R,) float64: the gradients' norm, 1 where no weight was changed, the sums of the records in nats
+    )
     arrived: torch.cuda.Event | None
 
     @classmethod
-    def of(cls, fed: Fed, lr: float, random: dict[str, Tensor], norm: Tensor, skipped: Tensor, sums_R: Tensor) -> "Reading":
-        """Send a step's numbers to the host, without waiting for them."""
-        numbers = torch.cat([norm.detach().double().reshape(1), skipped.double().reshape(1), sums_R])
+    def of(cls, fed: Fed, lr: float, random: dict[str, Tensor], numbers: Tensor) -> "Reading":
+        """Send a step's numbers, laid out as `host`, to the host, without waiting for them."""
         if not numbers.is_cuda:
             return cls(fed, lr, random, numbers, None)
         host = torch.empty(numbers.shape, dtype=numbers.dtype, pin_memory=True)
@@ -71,17 +73,22 @@ class Reading:
         if self.arrived is not None:
             self.arrived.synchronize()
         norm, skipped, *_ = self.host[:2].tolist()
-        return Measured(self.fed, float(norm), bool(skipped), self.host[2:].numpy())
+        return Measured(self, float(norm), bool(skipped), self.host[2:].numpy())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Measured:
     """A step's numbers, on the host. `skipped`: the step changed no weight."""
 
-    fed: Fed
+    reading: Reading
     grad_norm: float
     skipped: bool
     sums_R: npt.NDArray[np.float64]
+
+    @property
+    def fed(self) -> Fed:
+        """The step that was measured."""
+        return self.reading.fed
 
     @property
     def loss(self) -> float:
@@ -113,3 +120,19 @@ def memory_gb(device: torch.device) -> float:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e9
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+
+
+class Stopwatch:
+    """The seconds of each step, from one reading to the next; `restart` leaves out what lies between."""
+
+    def __init__(self) -> None:
+        self._mark = time.perf_counter()
+
+    def restart(self) -> None:
+        """Count from now on."""
+        self._mark = time.perf_counter()
+
+    def lap(self) -> float:
+        """Give the seconds since the last lap, above 0, and count from now on."""
+        before, self._mark = self._mark, time.perf_counter()
+        return max(self._mark - before, 1e-9)

@@ -5,35 +5,39 @@ comes in as `Data`: plain records and the digests that name them, so that nothin
 """
 
 import platform
-import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from hashlib import blake2b
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import GenerationConfig, PreTrainedModel
 
 from schemas.errors import CheckFailedError, ConfigError, InputError
-from schemas.record import Record
 from schemas.train_config import RESUMABLE, TrainConfig
-from train.evaluation.losses import Evaluation, RecordLoss, evaluation
-from train.evaluation.samples import Sample, sample_answers
+from train.evaluation.samples import Sample, choose_prompts
 from train.model import tiny
 from train.model.load import TINY, Base, Trainee, adapt, load_base, located
 from train.plan import Plan, make_plan
+from train.plan.curriculum import scores_of
 from train.preflight.report import Preflight, count_refused, preflight
-from train.run import checkpoint
+from train.run import card, checkpoint
+from train.run.before import measure_before
+from train.run.budget import Clock
 from train.run.checkpoint import Identity
 from train.run.data import Data
 from train.run.folder import RunFolder
-from train.run.loop import EVALUATIONS, Listener, Run, score, train
-from train.run.outcome import Ending, Result, save
+from train.run.forgetting import General, draw_general
+from train.run.loop import EVALUATIONS, Listener, Run, train
+from train.run.outcome import Result, save
+from train.run.track import check as check_trackers
+from train.run.track import trackers
 from train.step import attention
 from train.text.template import Encoded, Template, encode
+from train.text.tokens import Tokens, record_id
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,9 +50,11 @@ class Prepared:
     template: Template
     train: Encoded
     val: Encoded
+    read: Tokens
     plan: Plan
     identity: Identity
     report: Preflight
+    general: General | None = None
 
 
 def prepare(config: TrainConfig, data: Data, listener: Listener, folder: RunFolder | None = None) -> Prepared:
@@ -63,6 +69,7 @@ def prepare(config: TrainConfig, data: Data, listener: Listener, folder: RunFold
         if folder:
             folder.log(line)
 
+    check_trackers(config.track)
     if not data.train:
         raise InputError(
             f"dataset {data.name}@{data.seq}", "no kept rows in split train", "at least one", "run sft curate split"
@@ -80,15 +87,22 @@ def prepare(config: TrainConfig, data: Data, listener: Listener, folder: RunFold
         say(note)
     trained = encode(data.train, template, max_tokens=max_tokens)
     validated = encode(data.val, template, max_tokens=max_tokens)
+    replayed = _replay(config, data, template, max_tokens, say)
+    read = Tokens.joined([trained.examples, *([replayed.examples] if replayed else [])])
     if folder:
         folder.write_jsonl(
             "rejected.jsonl",
-            ({"split": s, **asdict(r)} for s, e in (("train", trained), ("val", validated)) for r in e.refusals),
+            (
+                {"split": split, **asdict(refusal)}
+                for split, encoded in (("train", trained), ("val", validated), ("replay", replayed))
+                for refusal in (encoded.refusals if encoded else ())
+            ),
         )
     if not trained.examples:
         counts = "; ".join(str(refused) for refused in count_refused("train", trained.refusals))
         raise CheckFailedError(f"dataset {data.name}@{data.seq}", f"no record can be trained on: {counts}", "some")
-    plan = _plan(config, trained, max_tokens, data)
+    plan = _plan(config, trained, replayed, max_tokens, data)
+    general = _general(config, data, template, max_tokens)
     backend: Any = base.tokenizer.backend_tokenizer  # a fast tokenizer: Template has seen to it
     identity = Identity(
         data.manifest,
@@ -97,6 +111,8 @@ def prepare(config: TrainConfig, data: Data, listener: Listener, folder: RunFold
         plan.digest,
         base.digest,
         _digest(backend.to_str()),
+        replay=data.replay_digest if replayed else "",
+        general=general.digest if general else "",
     )
     every = config.eval_every or max(1, len(plan) // EVALUATIONS)
     report = preflight(
@@ -106,6 +122,7 @@ def prepare(config: TrainConfig, data: Data, listener: Listener, folder: RunFold
         train=trained,
         val=validated,
         plan=plan,
+        read=read,
         evaluations=-(-len(plan) // every) if validated.examples else 0,
         clusters=data.clusters,
         work=listener.work,
@@ -115,7 +132,7 @@ def prepare(config: TrainConfig, data: Data, listener: Listener, folder: RunFold
             say(line)
         for record in report.shown:
             folder.log(f"{record.title()}\n{record.marked()}")
-    return Prepared(config, trainee, base, template, trained, validated, plan, identity, report)
+    return Prepared(config, trainee, base, template, trained, validated, read, plan, identity, report)
 
 
 def run(
@@ -125,7 +142,7 @@ def run(
 
     `resume_with` is the command that an interrupted run tells people to go on with.
     """
-    started = time.time()
+    clock = Clock()
     folder = RunFolder(out)
     config = config.model_copy(update={"model": located(config.model)})
     if resume:
@@ -146,16 +163,36 @@ def run(
     )
     facts = _open(this, prepared, data, resume=resume)
     _set_stop_tokens(prepared)
-    before = _before(this)
-    cursor, after = train(this, resume=resume)
-    ending = Ending(cursor, before, after)
-    save(this, ending)
-    ask_from = (data.val, prepared.val) if prepared.val.examples else (data.train, prepared.train)
-    samples = _samples(this, prepared.template, *ask_from)
+    records, encoded = (data.val, prepared.val) if len(prepared.val.examples) else (data.train, prepared.train)
+    this = replace(
+        this,
+        clock=clock,
+        read=prepared.read,
+        template=prepared.template,
+        prompts=choose_prompts(
+            records,
+            encoded.examples,
+            prepared.template,
+            count=config.samples,
+            new_tokens=config.sample_tokens,
+            max_tokens=prepared.plan.max_tokens,
+        ),
+        trackers=trackers(config.track, folder, facts["run_id"], folder.read_json("config.json")["train"]),
+    )
+    try:
+        before, first = measure_before(this, prepared.general)
+        this = replace(this, reserve=before.seconds)
+        cursor, last = train(this, resume=resume)
+        ending = save(this, cursor, before=before, first=first, last=last, general=prepared.general)
+    finally:
+        for tracker in this.trackers:
+            tracker.close()
+    samples = tuple(Sample(**line) for line in folder.lines("samples.jsonl") if line["step"] == cursor.step)
     ended = {**facts, "ended": datetime.now(UTC).isoformat(timespec="seconds"), **ending.facts()}
+    ended = card.leave(folder, ended)
     folder.write_json("run.json", ended)
     this.say(f"finished after {cursor.step} steps; weights in {folder.path / 'final'}")
-    return Result(folder.path, facts["run_id"], prepared.report, ending, samples, time.time() - started, ended)
+    return Result(folder.path, facts["run_id"], prepared.report, ending, samples, ending.seconds, ended)
 
 
 def check_resumable(folder: RunFolder, config: TrainConfig) -> None:
@@ -216,7 +253,25 @@ def _is_sound(settings: GenerationConfig) -> bool:
     return True
 
 
-def _plan(config: TrainConfig, trained: Encoded, max_tokens: int, data: Data) -> Plan:
+def _replay(config: TrainConfig, data: Data, template: Template, max_tokens: int, say: Any) -> Encoded | None:
+    """Encode the records to replay, without those that stand in train or val too."""
+    replayed = config.replayed()
+    if data.replay is None or replayed is None:
+        return None
+    encoded = encode(data.replay, template, max_tokens=max_tokens)
+    tokens = encoded.examples
+    own = np.asarray([record_id(name) not in data.replay_known for name in tokens.ids.to_pylist()], np.bool_)
+    refused = "; ".join(str(refused) for refused in count_refused("replay", encoded.refusals))
+    said = f"{len(data.replay_known):,} left out that train or val hold too" + (f"; {refused}" if refused else "")
+    if not own.any():
+        raise CheckFailedError(f"--replay {config.replay}", f"no record can be replayed: {said}", "some")
+    reference, share = replayed
+    say(f"{share:.1%} of each epoch's records are replayed from the {own.sum():,} of {reference}; {said}")
+    return replace(encoded, examples=tokens.chosen(own))
+
+
+def _plan(config: TrainConfig, trained: Encoded, replayed: Encoded | None, max_tokens: int, data: Data) -> Plan:
+    share = config.replayed()
     try:
         return make_plan(
             trained.examples,
@@ -225,11 +280,22 @@ def _plan(config: TrainConfig, trained: Encoded, max_tokens: int, data: Data) ->
             max_epochs=config.max_epochs,
             max_steps=config.max_steps,
             seed=config.seed,
+            replay=replayed.examples if replayed else None,
+            replay_share=share[1] if replayed and share else 0.0,
+            scores=scores_of(config.curriculum, trained.examples, data.scores) if config.curriculum else None,
         )
     except ValueError as error:
         raise CheckFailedError(
             f"dataset {data.name}@{data.seq}", str(error), "records with a weight above 0"
         ) from error
+
+
+def _general(config: TrainConfig, data: Data, template: Template, max_tokens: int) -> General | None:
+    """Draw the set that forgetting is measured on: that of --general, else of the dataset that --replay names."""
+    if data.general is None:
+        return None
+    reference = config.general or (config.replay or "").rpartition(":")[0]
+    return draw_general(data.general, reference, template, max_tokens=max_tokens, seed=config.seed)
 
 
 def _open(this: Run, prepared: Prepared, data: Data, *, resume: bool) -> dict[str, Any]:
@@ -253,6 +319,9 @@ def _open(this: Run, prepared: Prepared, data: Data, *, resume: bool) -> dict[st
         "manifest": data.manifest,
         "train_visible": data.train_visible,
         "model": prepared.base.name,
+        "revision": prepared.base.source.commit if prepared.base.source else None,
+        "license": prepared.base.source.license() if prepared.base.source else None,
+        "origins": [asdict(origin) for origin in data.origins],
         "method": prepared.config.method,
         "identity": asdict(prepared.identity),
         "versions": versions,
@@ -292,37 +361,6 @@ def _set_stop_tokens(prepared: Prepared) -> None:
     known = settings.eos_token_id
     known = set() if known is None else {known} if isinstance(known, int) else set(known)
     settings.eos_token_id = sorted(known | taught)
-
-
-def _before(this: Run) -> Evaluation | None:
-    """Score the validation split before training; a resumed run reads what was found then."""
-    if not this.val:
-        return None
-    name = "loss_before.json"
-    if (this.folder.path / name).is_file():
-        return evaluation(0, [RecordLoss(**line) for line in this.folder.read_json(name)])
-    records = score(this, this.val, "before training")
-    found = evaluation(0, records)
-    this.folder.rewind(-1)
-    this.folder.metric(found.metrics())
-    this.listener.evaluated(found)
-    this.folder.write_json(name, [asdict(record) for record in records])
-    return found
-
-
-def _samples(this: Run, template: Template, records: Sequence[Record], encoded: Encoded) -> tuple[Sample, ...]:
-    """Answer prompts of records that could be encoded, and write the answers down."""
-    usable = {e.id for e in encoded.examples}
-    samples = sample_answers(
-        this.trainee,
-        template,
-        [record for record in records if record.id in usable],
-        count=this.config.samples,
-        new_tokens=this.config.sample_tokens,
-        max_tokens=this.plan.max_tokens,
-    )
-    this.folder.write_json("samples.json", [asdict(sample) for sample in samples])
-    return samples
 
 
 def _digest(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Records that cannot be trained on, and why: a sequence in columns, so that a million of them cost no million objects."""
+"""Records that cannot be trained on, and why: in columns, so that a million of them cost no million objects."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from schemas.record import Record
 from train.text.chat import Template
@@ -31,11 +30,14 @@ from train.text.rendering import Rendered, render
 from train.text.tokens import Chunk, Tokens, key_of
 from train.text.words import Words
 
+Table = Any
+"""A pyarrow.Table: pyarrow tells no types."""
+
 BATCH = 1_024
 """Records that are rendered and tokenised at a time."""
 
 
-def tokenise(records: Iterable[Record], template: Template, words: Words) -> pa.Table:
+def tokenise(records: Iterable[Record], template: Template, words: Words) -> Table:
     """Make the shard of some records: each is rendered, tokenised, masked and proven, or refused."""
     stream = iter(records)
     tables = [_batch((), template, words)]
@@ -44,7 +46,7 @@ def tokenise(records: Iterable[Record], template: Template, words: Words) -> pa.
     return pa.concat_tables(tables).combine_chunks()
 
 
-def _batch(records: Sequence[Record], template: Template, words: Words) -> pa.Table:
+def _batch(records: Sequence[Record], template: Template, words: Words) -> Table:
     found = render(records, template)
     rendered = [one for one in found if isinstance(one, Rendered)]
     marked = masked(rendered, template, words)
@@ -71,7 +73,7 @@ def _batch(records: Sequence[Record], template: Template, words: Words) -> pa.Ta
     return _table(records, refusals, counts, trimmed, targets, bounds, marked.input_ids, marked.supervised)
 
 
-def _table(
+def _table(  # noqa: PLR0917 # one column each
     records: Sequence[Record],
     refusals: Sequence[Refusal | None],
     counts: Sequence[int | None],
@@ -80,7 +82,7 @@ def _table(
     bounds: npt.NDArray[np.int64],
     input_ids: npt.NDArray[np.int32],
     supervised: npt.NDArray[np.bool_],
-) -> pa.Table:
+) -> Table:
     offsets = pa.array(bounds, pa.int64())
     return pa.table(
         {
@@ -99,19 +101,35 @@ def _table(
     )
 
 
-def write(table: pa.Table, path: Path) -> None:
+def with_refusals(table: Table, refusals: Sequence[Refusal]) -> Table:
+    """Give a shard with more rows, of records that are refused or told about."""
+    told = Refusals.of(refusals).table
+    empty = pa.array(np.zeros(len(refusals) + 1, np.int64))
+    fixed = {
+        "weight": pa.array(np.ones(len(refusals))),
+        "key": pa.array(np.zeros(len(refusals), np.uint64)),
+        "targets": pa.array(np.zeros(len(refusals), np.int32)),
+        "trimmed": pa.array(np.zeros(len(refusals), np.bool_)),
+        "input_ids": pa.LargeListArray.from_arrays(empty, pa.array([], pa.int32())),
+        "supervised": pa.LargeListArray.from_arrays(empty, pa.array([], pa.uint8())),
+    }
+    columns = [fixed[name] if name in fixed else told[name] for name in table.column_names]
+    return pa.concat_tables([table, pa.table(columns, schema=table.schema)]).combine_chunks()
+
+
+def write(table: Table, path: Path) -> None:
     """Write a shard as one record batch."""
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table, max_chunksize=max(1, table.num_rows))
 
 
-def opened(path: Path) -> pa.Table:
+def opened(path: Path) -> Table:
     """Map a shard's file into memory: what is not read costs nothing."""
     with pa.memory_map(str(path)) as file:
         return pa.ipc.open_file(file).read_all()
 
 
-def examples_of(table: pa.Table) -> Tokens:
+def examples_of(table: Table) -> Tokens:
     """Give the records of a shard that can be trained on; their tokens stay where they are."""
     ids, supervised = _one(table["input_ids"]), _one(table["supervised"])
     bounds = ids.offsets.to_numpy() if table.num_rows else np.zeros(1, np.int64)
@@ -132,18 +150,18 @@ def examples_of(table: pa.Table) -> Tokens:
     )
 
 
-def refusals_of(table: pa.Table) -> Refusals:
+def refusals_of(table: Table) -> Refusals:
     """Give the records of a shard that are refused."""
     refused = table.select(REFUSAL_SCHEMA.names).filter(table["reason"].is_valid())
     return Refusals(refused.cast(REFUSAL_SCHEMA))
 
 
-def trimmed_of(table: pa.Table) -> int:
+def trimmed_of(table: Table) -> int:
     """Count the records of a shard whose turns lost outer space."""
-    return pc.sum(table["trimmed"]).as_py() or 0
+    return int(np.count_nonzero(table["trimmed"].to_numpy()))
 
 
-def _one(column: pa.ChunkedArray) -> Any:
+def _one(column: Any) -> Any:
     """Give a column as one array; it is copied only where it is several."""
     if column.num_chunks == 1:
         return column.chunk(0)

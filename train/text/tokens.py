@@ -17,7 +17,7 @@ id: what draws (the order of a run) are made of. The parts of a record that was 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -102,7 +102,7 @@ class Tokens(Sequence[Example]):
         renamed = [np.asarray([number[s] for s in part.sources], np.int32) for part in parts]
         before = np.cumsum([0, *(len(part.chunks) for part in parts)])
 
-        def column(name: str, dtype: type[np.generic]) -> npt.NDArray[np.generic]:
+        def column(name: str, dtype: type[np.generic]) -> npt.NDArray[Any]:
             return np.concatenate([np.zeros(0, dtype), *(getattr(part, name) for part in parts)])
 
         ids = pa.chunked_array([part.ids for part in parts], pa.string()).combine_chunks()

@@ -8,7 +8,7 @@ and the tokens of the parts, end to end, are those of the whole:
     <|im_end|>  Ada, the   first\\n one          the text
     <|im_end|>| Ada,| the|   first\\n one        where it may be cut (|)
 
-Any other tokenizer gets the texts whole. Either way the ids and places are those that the tokenizer gives: tests compare
+Any other tokenizer gets the texts whole. Either way ids and places are those that the tokenizer gives: tests compare
 them on texts that hypothesis makes up, and one record in SAMPLE is compared in every run.
 """
 

@@ -90,7 +90,7 @@ if (edits) {
       matching += own;
       total += group.rows.length;
     }
-    status.textContent = `${grouped(matching)} of ${grouped(total)} edited rows match`;
+    status.textContent = `${grouped(matching)} of ${grouped(total)} ${list.dataset.what || "edited rows"} match`;
   };
   for (const group of groups) group.button.addEventListener("click", () => {
     const next = group.section.querySelector(".edit.beyond:not([hidden])");

@@ -41,7 +41,7 @@ def named(lengths: list[int], weights: list[float] | float = 1.0, prefix: str = 
 
 
 def plan_of(train: Named, seed: int = 1, **settings: Any) -> Plan:
-    defaults = {"max_tokens": MAX_TOKENS, "batch": 4, "max_epochs": 1, "max_steps": None}
+    defaults: dict[str, Any] = {"max_tokens": MAX_TOKENS, "batch": 4, "max_epochs": 1, "max_steps": None}
     return make_plan(train, seed=seed, **{**defaults, **settings})
 
 

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import numpy.typing as npt
 import polars as pl
@@ -22,7 +24,7 @@ def place_of(plan: Plan, epoch: int, records: int) -> npt.NDArray[np.float64]:
 
 def rank_correlation(one: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> float:
     ranks = [np.argsort(np.argsort(values, kind="stable")) for values in (one, other)]
-    return float(np.corrcoef(*ranks)[0, 1])
+    return float(np.corrcoef(ranks)[0, 1])
 
 
 def test_the_first_epoch_goes_from_the_lowest_score_to_the_highest_and_later_ones_are_drawn() -> None:
@@ -43,7 +45,7 @@ def test_steps_within_a_bucket_are_mixed() -> None:
     scores = np.arange(800.0)
     plan = plan_of(named([16] * 800), scores=scores)
     means = [np.mean(row) for step in plan for row in step.rows]
-    rises = sum(b > a for a, b in zip(means, means[1:], strict=False)) / (len(means) - 1)
+    rises = sum(b > a for a, b in pairwise(means)) / (len(means) - 1)
     assert 0.4 < rises < 0.7
 
 
@@ -54,7 +56,7 @@ def test_an_ordered_epoch_is_a_permutation_and_its_order_is_part_of_the_digest(
     score = st.one_of(st.floats(-5, 5), st.just(float("nan")))
     scores = np.asarray(data.draw(st.lists(score, min_size=len(lengths), max_size=len(lengths))))
     plan, turned = (plan_of(named(lengths), scores=s, max_epochs=2) for s in (scores, -scores))
-    assert epoch_of(plan, 0) == epoch_of(plan, 1) == {i: 1 for i in range(len(lengths))}
+    assert epoch_of(plan, 0) == epoch_of(plan, 1) == dict.fromkeys(range(len(lengths)), 1)
     assert (plan.digest == turned.digest) == (list(plan) == list(turned))
 
 

@@ -22,7 +22,7 @@ def columns_of(records: list[tuple[int, float, int]]) -> Named:
 def test_an_epoch_is_a_permutation_of_the_records_within_capacity(lengths: list[int], seed: int) -> None:
     plan = plan_of(named(lengths), seed=seed, max_epochs=2)
     for epoch in range(2):
-        assert epoch_of(plan, epoch) == {i: 1 for i in range(len(lengths))}
+        assert epoch_of(plan, epoch) == dict.fromkeys(range(len(lengths)), 1)
     for step in plan:
         for row in step.rows:
             assert 0 < sum(lengths[i] for i in row) <= MAX_TOKENS
@@ -43,7 +43,7 @@ def test_the_order_in_which_records_come_changes_nothing(records: list[tuple[int
 
 def test_copies_of_a_record_stay_distinct() -> None:
     copies = Named(["same"] * 5, np.full(5, 20, np.int64), np.ones(5))
-    assert epoch_of(plan_of(copies), 0) == {i: 1 for i in range(5)}
+    assert epoch_of(plan_of(copies), 0) == dict.fromkeys(range(5), 1)
 
 
 @given(RECORDS, RECORDS, st.integers(0, 1), st.integers(0, 1))
