@@ -108,7 +108,7 @@ def ours(spec: Spec) -> Outcome:
     """Run `sft train`'s own run: preflight, plan, packed rows, loss at the targets alone."""
     from schemas.record import Message, Record
     from schemas.train_config import TrainConfig
-    from train.run.loop import StepMetrics
+    from train.run.reading import StepMetrics
     from train.run.run import Data, run
 
     clock = Clock(spec)

@@ -30,7 +30,7 @@ COMMANDS = {
     "train": ("cli.train", "Fine-tune a model on the kept rows of a version."),
     "report": ("cli.report", "Say what a training run came to: verdict, curves, records, as a page."),
     "eval": ("cli.evaluation", "Measure a run's model beside its base."),
-    "generate": ("cli.evaluation", "Answer prompts with a trained model, or chat with it."),
+    "generate": ("cli.generation", "Answer prompts with a trained model, or chat with it."),
     "merge": ("cli.merge", "Merge a run's adapters into their base model, proven by the logits."),
 }
 """Each command, the module that holds its Typer app, and its line in the overview."""

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 import typer
 from pydantic import BeforeValidator, ValidationError
 from pydantic.fields import FieldInfo
+from typer.core import TyperCommand
 
 from schemas.config import Config
 from schemas.errors import ConfigError
@@ -102,6 +103,27 @@ def _option(name: str, field: FieldInfo) -> inspect.Parameter:
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]
     )
+
+
+def in_sections(starts: Mapping[str, str]) -> type[TyperCommand]:
+    """Give a class of commands whose help lists its options in sections; each begins at the option that `starts` names.
+
+    Options before the first of them stand under "Options".
+    """
+
+    class Sectioned(TyperCommand):
+        def format_options(self, ctx: Any, formatter: Any) -> None:
+            sections: dict[str, list[tuple[str, str]]] = {}
+            title = "Options"
+            for parameter in self.get_params(ctx):
+                title = starts.get(str(parameter.name), title if parameter.name != "help" else "Options")
+                if (record := parameter.get_help_record(ctx)) is not None:
+                    sections.setdefault(title, []).append(record)
+            for name, records in sections.items():
+                with formatter.section(name):
+                    formatter.write_dl(records)
+
+    return Sectioned
 
 
 def _limits(bound: object) -> dict[str, Any]:

@@ -41,9 +41,11 @@ def open_replay(config: TrainConfig, dataset: "Dataset", store: Path) -> Replaye
         expected = "another dataset: replay keeps what a model learnt elsewhere"
         raise ConfigError(where, f"{reference} is the version that is trained on", expected)
     total, known = _known(other, dataset)
+    if not total:
+        raise ConfigError(where, "no kept rows in split train", "at least one", "run sft curate split on it")
     if len(known) == total:
-        found = f"all {total:,} of its train records are in {dataset.manifest.name} too" if total else "no kept rows"
-        raise ConfigError(where, f"{found}{'' if total else ' in split train'}", "records of its own to replay")
+        found = f"its {total:,} train records all stand in {dataset.manifest.name} too"
+        raise ConfigError(where, found, "records of its own to replay")
     pinned = str(Path(reference).resolve()) if reference.endswith(".json") else f"{manifest.name}@{manifest.seq}"
     return Replayed(
         other,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from curate.samples import SampleRow
     from schemas.dataset import Dataset
     from schemas.run_files import RunFiles
-    from train.run.verdict import Finding
+    from train.run.finding import Finding
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -185,9 +185,11 @@ def tell(made: Report) -> None:
     run, told = made.run, summary(made.run)
     rows: list[tuple[str, str, str]] = []
     if told["train_loss"]:
-        rows.append(("train loss", *(f"{loss:.3f}" for loss in told["train_loss"])))
+        first, last = told["train_loss"]
+        rows.append(("train loss", f"{first:.3f}", f"{last:.3f}"))
     if told["val_loss"]:
-        rows.append(("val perplexity", *(perplexity(loss) for loss in told["val_loss"])))
+        first, last = told["val_loss"]
+        rows.append(("val perplexity", perplexity(first), perplexity(last)))
     lines = source_lines(run)
     if len(lines) > 1:
         rows += [(f"  {visible(line.source)}", perplexity(line.before), perplexity(line.after)) for line in lines]

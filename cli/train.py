@@ -5,15 +5,27 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cli.extras import needs_torch, quiet_transformers
-from cli.options import DEFAULT_STORE, JsonOption, StoreOption, build, config_options, read_settings, was_typed
+from cli.options import (
+    DEFAULT_STORE,
+    JsonOption,
+    StoreOption,
+    build,
+    config_options,
+    in_sections,
+    read_settings,
+    was_typed,
+)
+from cli.preflight import shared_clusters, tell_dry_run, tell_shown
 from cli.render import console, next_commands, number, out, print_json, say, table
-from schemas.errors import ConfigError
+from cli.report import Report, make_report, tell_verdict
+from schemas.errors import CheckFailedError, ConfigError, SftError
 from schemas.train_config import PRESETS, TINY_DEFAULTS, Preset, TrainConfig
 
 if TYPE_CHECKING:
@@ -21,13 +33,21 @@ if TYPE_CHECKING:
 
     from schemas.dataset import Dataset
     from train.evaluation.losses import Evaluation
-    from train.run.loop import StepMetrics
     from train.run.outcome import Result
-    from train.run.preflight import Preflight
+    from train.run.reading import StepMetrics
     from train.run.run import Data
 
 PLAIN_LINES = 10
 """Lines about steps that a run prints where there is no terminal."""
+
+SECTIONS = {
+    "model": "Model and method",
+    "max_tokens": "Rows, and their order",
+    "optimizer": "Optimizer",
+    "checkpointing": "Machine",
+    "patience": "What is watched, and kept",
+}
+"""The first option of each section of the help; the fields of TrainConfig stand in this order."""
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -37,7 +57,7 @@ def root() -> None:
     """Fine-tune a model."""  # a callback makes Typer keep the one command's name
 
 
-@app.command(epilog="Example: sft train --manifest mix --model tiny --out runs/first")
+@app.command(epilog="Example: sft train --manifest mix --model tiny --out runs/first", cls=in_sections(SECTIONS))
 @config_options(TrainConfig, "given")
 def train(
     context: typer.Context,
@@ -58,6 +78,13 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything and say what would be done; train and write nothing.")
     ] = False,
+    rejected: Annotated[
+        Path | None,
+        typer.Option("--rejected", metavar="FILE", help="With --dry-run: write every row that cannot be used there."),
+    ] = None,
+    show_records: Annotated[
+        bool, typer.Option("--show-records", help="Show a few records as the model reads them; --dry-run always does.")
+    ] = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in --out, from its last checkpoint.")
     ] = False,
@@ -70,10 +97,7 @@ def train(
     The run folder gets metrics.jsonl, training.log, run.json, records.arrow, checkpoints/, best/ and final/.
     """
     needs_torch("sft train")
-    if resume and out_folder is None:
-        raise ConfigError("--resume", "no --out", "the folder of the run to go on with")
-    if resume and dry_run:
-        raise ConfigError("--resume", "together with --dry-run", "one of the two")
+    _check_usage(resume=resume, dry_run=dry_run, out_folder=out_folder, rejected=rejected)
     saved = _saved(out_folder) if resume and out_folder else None
     config = resolve(given, preset=preset, file=config_file, saved=saved["train"] if saved else None)
     reference = manifest or (saved["dataset"] if saved else None)
@@ -86,14 +110,16 @@ def train(
 
     dataset = open_dataset(reference, store)
     data = _data(dataset, reference)
+    config, data = _with_others(config, data, dataset, store)
     with ExitStack() as stack:
         display = stack.enter_context(Display(quiet=json))
         quiet_transformers()
         if dry_run:
             from train.run.run import prepare
 
-            report = prepare(config, data, display).report
-            _tell_dry_run(report, json=json)
+            prepared = prepare(config, data, display)
+            display.close()
+            tell_dry_run(prepared, json=json, rejected=rejected)
             return
         from curate.store import Store
         from schemas.remote import shown
@@ -106,17 +132,39 @@ def train(
         if saved and saved.get("store") != data.store:  # the folder names another store than the one that was given
             resume_with += f" --store {shlex.quote(shown(dataset.root))}"
         with interruption.told(RunFolder(folder), resume_with):
-            result = run(config, data, folder, display, resume=resume, resume_with=resume_with)
+            try:
+                result = run(config, data, folder, display, resume=resume, resume_with=resume_with)
+            except CheckFailedError:  # a loss that is no number: the curves and records before it say why
+                _report(folder, dataset.root)
+                raise
             Store(dataset.root).register_run(result.run_id, result.facts, folder / "records.arrow")
+    made = _report(folder, dataset.root)
     if json:
         print_json(_json(result))
     else:
+        if show_records:
+            tell_shown(result.preflight)
         _tell(result)
+        if made:
+            tell_verdict(made.findings)
         next_commands(
+            f"sft eval {shlex.quote(str(folder))}",
             f"sft why {reference} {data.train[0].source}:ROW",
             f"sft export {reference} --format openai --to out",
             f"sft train --manifest {reference} --model HuggingFaceTB/SmolLM2-135M --preset small --out runs/small",
             store=store,
+        )
+
+
+def _check_usage(*, resume: bool, dry_run: bool, out_folder: Path | None, rejected: Path | None) -> None:
+    """Raise ConfigError for options that do not go together."""
+    if resume and out_folder is None:
+        raise ConfigError("--resume", "no --out", "the folder of the run to go on with")
+    if resume and dry_run:
+        raise ConfigError("--resume", "together with --dry-run", "one of the two")
+    if rejected is not None and not dry_run:
+        raise ConfigError(
+            "--rejected", "without --dry-run", "both", "a run writes them to rejected.jsonl in its folder"
         )
 
 
@@ -171,6 +219,10 @@ class Display(AbstractContextManager["Display"]):
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Take the bars away, so that other lines can be printed."""
         if self.bars:
             self.bars.stop()
 
@@ -229,11 +281,12 @@ def _data(dataset: "Dataset", reference: str) -> "Data":
         seq=dataset.manifest.seq,
         manifest=dataset.manifest.id,
         train_visible=dataset.manifest.train_visible,
-        train=tuple(dataset.records("train")),
-        val=tuple(dataset.records("val")),
+        train=dataset.records("train"),
+        val=dataset.records("val"),
         warnings=(f"stale stages: {', '.join(stale)}; run sft curate run to renew them",) if stale else (),
         reference=str(Path(reference).resolve()) if reference.endswith(".json") else "",
         store=str(dataset.root.resolve()),
+        clusters=shared_clusters(dataset),
         origins=tuple(
             Origin(s.name, s.license, tuple(i.uri for i in s.inputs if i.uri.startswith("hf://")))
             for s in dataset.manifest.sources
@@ -241,18 +294,35 @@ def _data(dataset: "Dataset", reference: str) -> "Data":
     )
 
 
+def _with_others(config: TrainConfig, data: "Data", dataset: "Dataset", store: Path) -> tuple[TrainConfig, "Data"]:
+    """Add what comes from beside the train and val rows: records to replay, scores to order by."""
+    from cli.curriculum import read_scores
+    from cli.replay import open_replay
+
+    data = replace(data, scores=read_scores(dataset, config.curriculum))
+    if replayed := open_replay(config, dataset, store):
+        config = replayed.config
+        data = replace(
+            data,
+            replay=replayed.dataset.records("train"),
+            replay_digest=replayed.digest,
+            replay_known=replayed.known,
+        )
+    return config, data
+
+
 def _default_folder(data: "Data", config: TrainConfig) -> Path:
     model = Path(config.model).name
     return Path("runs") / f"{data.name}-{data.seq}-{model}-{config.method}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
-def _tell_dry_run(report: "Preflight", *, json: bool) -> None:
-    from dataclasses import asdict
-
-    if json:
-        print_json({"dry_run": True, "preflight": asdict(report)})
-    else:
-        out("preflight passed; nothing was trained or written")
+def _report(folder: Path, store: Path) -> "Report | None":
+    """Make the page of a run. One that cannot be made takes nothing from the run: a line says why."""
+    try:
+        return make_report(folder, store=store)
+    except SftError as error:
+        say(f"warning: no report: {error}")
+        return None
 
 
 def _json(result: "Result") -> dict[str, Any]:
@@ -265,7 +335,7 @@ def _json(result: "Result") -> dict[str, Any]:
         **result.ending.facts(),
         "tokens_per_s": round(result.ending.cursor.tokens / seconds, 1) if seconds else None,
         "seconds": round(result.seconds, 3),
-        "preflight": asdict(result.preflight),
+        "preflight": result.preflight.json(),
         "samples": [asdict(sample) for sample in result.samples],
     }
 

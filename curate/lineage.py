@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from curate.change import changed_texts, word_diff
+from curate.change import texts_by_name, word_diff
 from curate.naming import find_row
 from curate.past import Step, past_of
 from curate.review.decide import decide_row
@@ -180,7 +180,7 @@ def _overlay_row(path: Path, index: int) -> dict[str, Any] | None:
 
 def _edit(stage: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> Event:
     edits = list(after["edits"] or [])
-    changes = {field: word_diff(old, new) for field, old, new in _fields(before, after)}
+    changes = {field: word_diff(old, new) for field, old, new in texts_by_name(before, after)}
     facts = {
         "edits": edits,
         "before_hash": after["before_hash"],
@@ -188,20 +188,6 @@ def _edit(stage: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> Ev
         "changes": changes,
     }
     return Event(stage, f"edited: {'; '.join(sentence(e).rstrip('.') for e in edits)}.", facts)
-
-
-def _fields(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    for text in changed_texts(before, after):
-        if text.turn is None:
-            yield "context", text.before, text.after
-            continue
-        if text.field != "content":
-            yield f"messages[{text.turn}].{text.field}", text.before, text.after
-            continue
-        if text.roles[0] != text.roles[1]:
-            yield f"messages[{text.turn}].role", *text.roles
-        if text.before != text.after:
-            yield f"messages[{text.turn}] {text.roles[0] or text.roles[1]}", text.before, text.after
 
 
 def _match(dataset: Dataset, judged: Mapping[str, Any]) -> dict[str, Any]:

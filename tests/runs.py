@@ -84,7 +84,7 @@ def write_run(
     steps = len(train)
     lines: list[dict[str, Any]] = []
     val = val or {}
-    by_source = val_by_source or {source: val for source in sources}
+    by_source = val_by_source or dict.fromkeys(sources, val)
 
     def evaluation(step: int) -> None:
         own = {source: curve[step] for source, curve in by_source.items() if step in curve}
@@ -173,7 +173,7 @@ def healthy_run(folder: Path, **changed: Any) -> Path:
     """A run with which nothing is wrong."""
     given: dict[str, Any] = {
         "train": falling(200, 2.5, 1.5),
-        "val": {step: value for step, value in zip(range(0, 201, 20), falling(11, 2.6, 1.6, noise=0.0), strict=True)},
+        "val": dict(zip(range(0, 201, 20), falling(11, 2.6, 1.6, noise=0.0), strict=True)),
         "records": record_rows(400, 60),
         **changed,
     }

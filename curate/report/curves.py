@@ -24,6 +24,8 @@ MOST_DOTS = 60
 WIDE, WIDE_HEIGHT, SMALL_HEIGHT = 900, 300, 150
 """Pixels of the view box."""
 
+_DOTS_A_PATH = 40
+"""Dots drawn as one path: a path of 128 points and more is simplified, which would join some."""
 _LEFT, _RIGHT, _FOOT, _HEAD = 46, 12, 24, 24
 
 
@@ -130,7 +132,7 @@ def lines(
         else:
             _draw(axes, line, Curve(shape.step, scale.within(shape.value)))
     if trouble is not None and len(trouble):
-        _points(axes, Curve(trouble.step, scale.within(trouble.value)), "^", "gone")
+        _points(axes, Curve(trouble.step, scale.within(trouble.value)), "gone")
     _legend(axes, scale, [line for line, *_ in shapes], shown)
     return svg(made, name, title, f"{title}: {_told([line for line, *_ in shapes])}.")
 
@@ -163,11 +165,15 @@ def _draw(axes: Axes, line: Line, shape: Curve) -> None:
     pattern = (0, (4, 2)) if line.how == "dashed" else "solid"
     axes.plot(shape.step, shape.value, color=tone, linewidth=2, linestyle=pattern)
     if line.how == "dots" and len(shape) <= MOST_DOTS:
-        _points(axes, shape, "o", line.role)
+        _points(axes, shape, line.role)
 
 
-def _points(axes: Axes, shape: Curve, marker: str, role: str) -> None:
-    axes.plot(shape.step, shape.value, linestyle="", marker=marker, markersize=5, color=colour(role), markeredgewidth=0)
+def _points(axes: Axes, shape: Curve, role: str) -> None:
+    """Draw dots: lines of no length with round ends, since a marker is a definition that our SVG leaves out."""
+    for at in range(0, len(shape), _DOTS_A_PATH):
+        step, value = (np.repeat(of[at : at + _DOTS_A_PATH], 3) for of in (shape.step, shape.value))
+        step[2::3] = np.nan
+        axes.plot(step, value, color=colour(role), linewidth=6, solid_capstyle="round")
 
 
 def _grid(axes: Axes, scale: _Scale, *, wide: bool) -> None:
@@ -212,9 +218,9 @@ def _write(
 
 
 def _short(value: float) -> str:
-    """Write a value beside a rule; a very small one as 2e-4."""
+    """Write a value beside a rule; a very small one as 1.5e-4."""
     if value and abs(value) < 0.01:
-        return f"{value:.0e}".replace("e-0", "e-")
+        return f"{value:.1e}".replace(".0e", "e").replace("e-0", "e-")
     return compact(value)
 
 

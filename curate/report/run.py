@@ -6,7 +6,7 @@ files are broken, has a page of what is there, which says what is missing.
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
@@ -29,6 +29,8 @@ MOST_PROMPTS = 6
 """Prompts whose answers are shown; all are in samples.jsonl."""
 MOST_ANSWERS = 8
 """Different answers to a prompt that are shown: the first, the last, and some between."""
+COMMON = 0.5
+"""Share of an answer that must have stood in the one before it to be shown as a change of it."""
 MOST_EVALUATIONS = 50
 """Evaluations that the table has."""
 MOST_SPIKES = 10
@@ -44,6 +46,9 @@ SETTINGS = (
     "overlong", "max_hours", "max_cost", "seed",
 )  # fmt: skip
 """Settings that are shown at once; the others are behind an expander."""
+
+_FACTS = (("Device", "device"), ("Started", "started"), ("Ended", "ended"), ("Ended by", "ended_by"), ("Run", "run_id"))
+"""What run.json says that is shown as it stands."""
 
 LEVELS = {"ok": "All is well", "note": "To be noted", "warning": "Warning", "problem": "Problem"}
 
@@ -138,6 +143,10 @@ def run_page(
         "levels": LEVELS,
         "evidence": _evidence,
         "summary": summary(run),
+        "manifest": str(facts.get("manifest") or "")[:16],
+        "known": [(name, str(facts[key])) for name, key in _FACTS if facts.get(key)],
+        "versions": {name: str(version) for name, version in _mapping(facts.get("versions")).items()},
+        "weights": [_figure(run.preflight.get(name)) for name in ("trainable_weights", "weights")],
         "settings": {name: run.settings[name] for name in SETTINGS if run.settings.get(name) not in (None, "", ())},
         "other_settings": {
             name: value for name, value in sorted(run.settings.items()) if name not in (*SETTINGS, "model", "method")
@@ -162,7 +171,7 @@ def run_page(
         "notes": tuple(notes),
         "clock": clock,
         "ppl": perplexity,
-        "loss": lambda value: "—" if value is None else f"{value:.3f}",
+        "loss": _written,
     }
     return page_of("run.html", values)
 
@@ -185,6 +194,10 @@ def clock(seconds: float | None) -> str:
     return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
 
 
+def _written(loss: float | None) -> str:
+    return "—" if loss is None else f"{loss:.3f}"
+
+
 def summary(run: RunFiles) -> dict[str, Any]:
     """Give a run's figures: steps, tokens, time, losses before and after. None where a file does not say."""
     val, train, tokens = run.evaluations, run.curve("loss"), run.curve("tokens")
@@ -197,13 +210,14 @@ def summary(run: RunFiles) -> dict[str, Any]:
     return {
         "ended": run.ended,
         "stopped_early": bool(run.facts.get("stopped_early")),
+        "ended_by": run.facts.get("ended_by"),
         "steps": int(train.step[-1]) if len(train) else 0,
         "planned_steps": None if planned is None else int(planned),
         "epochs": int(run.curve("epoch").value.max()) + 1 if len(run.curve("epoch")) else None,
         "tokens": None if total is None else int(total),
         "seconds": seconds,
         "tokens_per_s": round(total / seconds, 1) if total and seconds else None,
-        "cost": round(seconds / 3600 * price, 4) if seconds and price else None,
+        "cost": _figure(run.facts.get("cost")) or (round(seconds / 3600 * price, 4) if seconds and price else None),
         "train_loss": [_round(smooth.value[0]), _round(smooth.value[-1])] if len(train) else None,
         "val_loss": [_round(val.value[0]), _round(val.value[-1])] if len(val) else None,
         "lowest": {"step": int(val.step[low]), "val_loss": _round(val.value[low])} if len(val) else None,
@@ -217,20 +231,22 @@ def summary(run: RunFiles) -> dict[str, Any]:
 def estimates(run: RunFiles) -> list[tuple[str, str, str]]:
     """Pair what preflight estimated with what came: (what, estimate, actual). Only what it did estimate."""
     told = summary(run)
-    guess = {**run.preflight, **_mapping(run.preflight.get("forecast")), **_mapping(run.preflight.get("memory"))}
+    before = run.preflight
+    guess, peak = _mapping(before.get("forecast")), _figure(_mapping(before.get("rehearsal")).get("peak"))
     found: list[tuple[str, str, str]] = []
 
-    def pair(what: str, keys: Sequence[str], actual: float | None, write: Any) -> None:
-        value = next((figure for key in keys if (figure := _figure(guess.get(key))) is not None), None)
+    def pair(what: str, estimate: Any, actual: float | None, write: Callable[[float], str]) -> None:
+        value = _figure(estimate)
         if value is not None and actual is not None:
             found.append((what, write(value), write(actual)))
 
-    pair("Steps", ("steps",), told["steps"], lambda v: f"{v:,.0f}")
-    pair("Tokens", ("tokens",), told["tokens"], lambda v: f"{v:,.0f}")
-    pair("Tokens per second", ("tokens_per_s",), told["tokens_per_s"], lambda v: f"{v:,.0f}")
-    pair("Time of training", ("training_s",), told["seconds"], clock)
-    pair("Memory, GB", ("peak_gb", "memory_gb", "total_gb"), told["memory_gb"], lambda v: f"{v:,.2f}")
-    pair("Cost", ("cost",), told["cost"], lambda v: f"{v:,.2f}")
+    pair("Steps", before.get("steps"), told["steps"], "{:,.0f}".format)
+    pair("Tokens", before.get("tokens"), told["tokens"], "{:,.0f}".format)
+    pair("Tokens per second of training", guess.get("tokens_per_s"), told["tokens_per_s"], "{:,.0f}".format)
+    pair("Time of training", guess.get("training_s"), told["seconds"], clock)
+    pair("Time in all", guess.get("seconds"), _figure(run.facts.get("seconds")), clock)
+    pair("Memory, GB", peak / 1e9 if peak else None, told["memory_gb"], "{:,.2f}".format)
+    pair("Cost", guess.get("cost"), told["cost"], "{:,.2f}".format)
     return found
 
 
@@ -378,12 +394,19 @@ def _prompt(samples: Sequence[Sample], *, hide: bool) -> Prompt:
     before: str | None = None
     for stretch in kept:
         text = mask(stretch[0].answer) if hide else stretch[0].answer
-        pieces = tuple(word_diff(before, text)) if before else (("same", text),)
+        pieces = _change(before, text) if before else (("same", text),)
         answers.append(Answer(stretch[0].step, stretch[-1].step, pieces, stretch[0].whole))
         before = text
     one = ordered[0]
     prompt, reference = (MASK, MASK) if hide else (one.prompt, one.reference)
     return Prompt(one.id, one.source, prompt, reference, tuple(answers), len(stretches) - len(kept))
+
+
+def _change(before: str, after: str) -> tuple[tuple[str, str], ...]:
+    """Give the difference of two answers, word by word; the later one alone where they have little in common."""
+    pieces = tuple(word_diff(before, after))
+    same = sum(len(text) for kind, text in pieces if kind == "same")
+    return pieces if same >= COMMON * len(after) else (("same", after),)
 
 
 def _some(held: Sequence[Any], most: int) -> list[Any]:

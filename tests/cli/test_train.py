@@ -21,7 +21,7 @@ from tests.train.world import make_records, small_llama
 from train.model import tiny
 from train.run import checkpoint
 from train.run import run as run_module
-from train.run.loop import StepMetrics
+from train.run.reading import StepMetrics
 
 SETTINGS = ("--max-steps", "30", "--batch", "4", "--sample-tokens", "8", "--device", "cpu")
 

@@ -8,7 +8,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from schemas.record import Message, Record
 from train.evaluation.losses import Evaluation
-from train.run.loop import StepMetrics
+from train.run.reading import StepMetrics
 from train.step import attention
 
 torch.set_num_threads(1)

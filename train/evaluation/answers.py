@@ -16,7 +16,7 @@ from train.evaluation.pair import Pair, in_its_precision
 from train.evaluation.samples import prompt_ids
 from train.model.load import Trainee
 from train.run.folder import RunFolder
-from train.run.loop import Listener
+from train.run.parts import Listener
 from train.step import attention
 from train.text.template import Template, encode
 

@@ -24,7 +24,7 @@ from train.evaluation.account import account
 from train.evaluation.measure import Measured, measure
 from train.evaluation.pair import Pair
 from train.run.folder import whole_file
-from train.run.loop import Listener
+from train.run.parts import Listener
 
 FORMAT = 1
 """Goes up when a key of the account means something else."""

@@ -22,7 +22,7 @@ from train.evaluation.memory import free, out_of_memory
 from train.evaluation.pair import Pair, in_its_precision
 from train.evaluation.said import Said, answer_key, loss_key
 from train.model.load import PRECISIONS, Trainee
-from train.run.loop import Listener
+from train.run.parts import Listener
 from train.step import attention
 from train.text.template import Template, encode
 from train.text.tokens import Example
@@ -67,12 +67,12 @@ def measure(
 
     with Said(pair.folder.path / "eval" / "said.jsonl") as said:
         try:
+            keys = {"tuned": pair.tuned_key(), "base": pair.base_key()}
             tuned, template = pair.tuned()
             for note in template.notes:
                 tell(note)
             precision = PRECISIONS[tuned.device.autocast]
             work = _work(records, template, tuned, config, listener)
-            keys = {"tuned": pair.tuned_key(), "base": pair.base_key()}
             sides = {"tuned": _Side("tuned", keys["tuned"], precision, template, said, config, listener, tell)}
             loaded = [tuned]
             del tuned

@@ -4,19 +4,23 @@ Both read a prompt as the run rendered it: the run's own tokenizer, chat templat
 be what the run was made with, and what it left.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Literal
 
 from torch import nn
 
-from schemas.errors import ConfigError, ModelError
+from schemas.errors import CheckFailedError, ConfigError, ModelError
 from schemas.manifest import digest
-from schemas.objects import file_sha256
 from schemas.train_config import TrainConfig
-from train.model.load import TINY, Base, Trainee, adapt, load_base
+from train.model.adapt import TINY, adapt
+from train.model.base import Base
+from train.model.load import load_base
+from train.model.trainee import Trainee
 from train.model.tuned import load_trained
+from train.run.card import hashes
 from train.run.folder import RunFolder
 from train.text.template import Template
 
@@ -49,37 +53,46 @@ class Pair:
         """Where the tuned weights lie."""
         return self.folder.path / self.weights
 
+    def check_files(self) -> dict[str, str]:
+        """Give the sha256 of the tuned weights' files. Raises CheckFailedError where one is not what the run left."""
+        found = hashes(self.place)
+        left: Mapping[str, str] = self.facts.get("weights", {}).get(self.weights, found)
+        for name in sorted(left.keys() | found.keys()):
+            if left.get(name) != found.get(name):
+                what = (
+                    "is gone" if name not in found else "was not left by the run" if name not in left else "was changed"
+                )
+                where, remedy = f"run {self.folder.path}", "bring it back from a copy, or train again"
+                raise CheckFailedError(where, f"{self.weights}/{name} {what}", "the files that the run left", remedy)
+        return found
+
     def tuned_key(self) -> str:
         """Digest the tuned weights as they lie there, and the base below them: 64 hex digits."""
-        files = [file for file in sorted(self.place.iterdir()) if file.suffix == ".safetensors"]
-        return digest([self.base_key(), *([file.name, file_sha256(file)] for file in files)])
+        files = self.check_files()
+        return digest([self.base_key(), {name: sha for name, sha in files.items() if name.endswith(".safetensors")}])
 
     def base_key(self) -> str:
         """Name the base weights: the digest that the run recorded."""
         return str(self.facts["identity"]["base"])
 
     def tuned(self) -> tuple[Trainee, Template]:
-        """Load the tuned model, adapters merged. Raises ModelError for weights or a template that are not the run's."""
+        """Load the tuned model, adapters merged. Raises CheckFailedError for files that are not those the run left,
+        ModelError for what cannot be loaded or a template that is another one."""
+        self.check_files()
         model = str(self.place if self.weights == "best" else self.folder.path)
         base = load_trained(self.settings.model_copy(update={"model": model}))
         template = Template(base.tokenizer, base.name)
         found = blake2b(template.text.encode(), digest_size=16).hexdigest()
         self._same("chat template", found, self.facts["identity"]["template"])
-        return self._ready(base), template
+        return ready(base), template
 
     def base(self) -> Trainee:
         """Load the base model. Raises ModelError where it is another one than the run's."""
-        settings = self.settings
-        base = (
-            load_base(settings, (), tiny_base=self.folder.base) if settings.model == TINY else load_base(settings, ())
-        )
+        # Whole and unquantised, as the tuned one was merged; tokens that the run added are there, and untrained.
+        settings = self.settings.model_copy(update={"method": "full", "unfreeze": None})
+        base = load_base(settings, (), tiny_base=self.folder.base if settings.model == TINY else None)
         self._same("base model", base.digest, self.base_key())
-        return self._ready(base)
-
-    def _ready(self, base: Base) -> Trainee:
-        # Nothing is trained, so there are no adapters: those of the run are merged.
-        plain = {"method": "full", "checkpointing": "none", "unfreeze": None}
-        return adapt(base, self.settings.model_copy(update=plain))
+        return ready(base)
 
     def _same(self, what: str, found: str, expected: str) -> None:
         if found != expected and "unknown" not in expected:
@@ -88,6 +101,12 @@ class Pair:
                 f"its {what} is another one now ({found[:16]}, and {expected[:16]} in the run)",
                 "the files that the run was made with",
             )
+
+
+def ready(base: Base) -> Trainee:
+    """Give a base, or merged, model in the shape that scoring and generation take; nothing of it is trained."""
+    plain = TrainConfig.model_validate({"method": "full", "checkpointing": "none", "compile": "off"})
+    return adapt(replace(base, added=()), plain)
 
 
 def in_its_precision(trainee: Trainee) -> Trainee:

@@ -20,6 +20,7 @@ from train.model.adapters import LoraConfig, PeftModel, get_peft_model
 from train.model.base import Base, has_tied_head
 from train.model.trainee import Trainee
 from train.step.loss import head_of
+from train.step.recompute import recompute
 
 TINY = "tiny"
 
@@ -37,14 +38,7 @@ def adapt(base: Base, config: TrainConfig) -> Trainee:
         model = _with_adapters(base, config)
     elif config.unfreeze is not None:
         notes.append(_freeze_all_but(base, config.unfreeze))
-    if config.checkpointing in ("selective", "full"):
-        if not network.supports_gradient_checkpointing:
-            raise ConfigError("--checkpointing", f"{base.name} cannot recompute activations", "none")
-        with warnings.catch_warnings():
-            # Renamed in transformers 5.23; the old name works from 5.17 to v6.
-            warnings.filterwarnings("ignore", message="`gradient_checkpointing_enable` is deprecated")
-            network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        notes.append("activations are recomputed in the backward pass")
+    recompute(network, "none" if config.checkpointing == "auto" else config.checkpointing)
     layer = network.get_output_embeddings()
     if layer is None:
         raise ModelError(f"model {base.name}", "it has no output layer", "a causal language model")
@@ -58,6 +52,7 @@ def adapt(base: Base, config: TrainConfig) -> Trainee:
         name=base.name,
         device=base.device,
         notes=tuple(notes),
+        neftune=config.neftune,
     )
 
 

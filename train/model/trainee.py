@@ -12,6 +12,7 @@ from train.model.device import Device
 from train.step import attention
 from train.step.batch import PackedBatch
 from train.step.loss import Head, target_nll
+from train.step.noise import noisy_embeddings
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -26,10 +27,12 @@ class Trainee:
     name: str
     device: Device
     notes: tuple[str, ...] = field(default=())
+    neftune: float | None = None
 
     def hidden(self, batch: PackedBatch) -> Tensor:
         """Give the last hidden states of a packed batch, (1, N, C)."""
-        return attention.packed_hidden(self.backbone, batch)
+        with noisy_embeddings(self.network, batch, self.neftune):
+            return attention.packed_hidden(self.backbone, batch)
 
     def nll(self, batch: PackedBatch) -> Tensor:
         """Give the negative log-likelihood of each target, (M,) fp32 nats: the one forward pass of training."""

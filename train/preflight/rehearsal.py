@@ -57,8 +57,9 @@ CGROUPS = (
 
 @dataclass(frozen=True, slots=True)
 class Rehearsal:
-    """The worst step, measured. `peak` is of the GPU and with the optimizer's moments, on a CPU of the process."""
+    """The worst step, measured: the most bytes that `holder` held, with the optimizer's moments to come on a GPU."""
 
+    holder: str
     records: int
     tokens: int
     targets: int
@@ -75,7 +76,7 @@ class Rehearsal:
     def __str__(self) -> str:
         return (
             f"{self.tokens:,} tokens of {self.records:,} records in {self.seconds:.2g} s "
-            f"({self.tokens_per_s:,.0f} tokens/s), peak {size(self.peak)} of {size(self.capacity)}"
+            f"({self.tokens_per_s:,.0f} tokens/s); {self.holder} held {size(self.peak)} of {size(self.capacity)}"
         )
 
 
@@ -116,6 +117,7 @@ def rehearse(trainee: Trainee, tokens: Tokens, plan: Plan, config: TrainConfig) 
             p.grad = grad
         trainee.model.train(was_training)
     return Rehearsal(
+        holder="the GPU" if device.type == "cuda" else "the process",
         records=len(batch.records),
         tokens=int(tokens.lengths[list(batch.records)].sum()),
         targets=batch.targets,

@@ -152,17 +152,17 @@ def preflight(
 ) -> Preflight:
     """Check a run and describe it. Raises CheckFailedError for what must not be trained, ConfigError out of memory.
 
-    `read`: what the plan's indices are of, where that is more than `train`.
-    `clusters`: (val id, train id) of rows of one near-duplicate cluster. `evaluations`: how many the run will make.
-    `work` hears of the slow part as `listener.work` does.
+    `read`: what the plan's indices are of, where that is more than `train`: replayed records follow it. `clusters`:
+    (val id, train id) of rows of one near-duplicate cluster. `evaluations`: how many the run will make. `work` hears of
+    the slow part as `listener.work` does.
     """
     trained, validated = Tokens.of(train.examples), Tokens.of(val.examples)
     read = trained if read is None else read
     told: list[str] = []
-    check_stops(trained, template)
-    if note := check_bos(trained, template):
+    check_stops(read, template)
+    if note := check_bos(read, template):
         told.append(note)
-    leakage = find_leakage(trained, validated, template.tokenizer, clusters)
+    leakage = find_leakage(read, validated, template.tokenizer, clusters)
     if not config.allow_leakage:
         leakage.check("split val")
     told += leakage.lines()
@@ -177,7 +177,11 @@ def preflight(
     return Preflight(
         train_records=len(trained),
         val_records=len(validated),
-        sources=(*count_sources("train", trained), *count_sources("val", validated)),
+        sources=(
+            *count_sources("train", trained),
+            *count_sources("replay", read.chosen(np.arange(len(trained), len(read)))),
+            *count_sources("val", validated),
+        ),
         refused=(*count_refused("train", train.refusals), *count_refused("val", val.refusals)),
         trimmed=train.trimmed + val.trimmed,
         steps=len(plan),
@@ -210,6 +214,7 @@ def count_sources(split: str, tokens: Tokens) -> tuple[SourceCount, ...]:
     return tuple(
         SourceCount(split, name, int(records[i]), int(held[i]), int(targets[i]), int(longest[i]))
         for i, name in enumerate(tokens.sources)
+        if records[i]
     )
 
 

@@ -59,7 +59,7 @@ class Shown:
                 text += "⟧" if inside else "⟦"
                 inside = piece.is_target
             text += piece.text
-        return text + ("⟧" if inside else "")
+        return (text + ("⟧" if inside else "")).rstrip()
 
     def title(self) -> str:
         """Say which record this is."""

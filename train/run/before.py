@@ -5,7 +5,8 @@ import time
 from train.evaluation.losses import Evaluation, evaluation
 from train.run import forgetting
 from train.run.forgetting import General
-from train.run.loop import Run, sample, score
+from train.run.measuring import sample, score
+from train.run.parts import Run
 from train.run.records import Before, read_before, write_before
 
 

@@ -231,7 +231,7 @@ def _settings(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
     shown: list[tuple[str, str]] = []
     for name in SETTINGS:
         value = settings.get(name)
-        if value in (None, [], (), "") or (name in ADAPTER_ONLY and settings["method"] == "full"):
+        if value in (None, False, [], (), "") or (name in ADAPTER_ONLY and settings["method"] == "full"):
             continue
         shown.append((name, " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)))  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType] # JSON
     return shown
@@ -251,7 +251,7 @@ def _limitations(facts: Mapping[str, Any], merged: MergedFacts | None) -> str:
         "measured here.",
         "The model has what its base model and its data have, their errors and leanings included.",
     ]
-    if not facts.get("license"):
+    if not facts.get("license") and facts["model"] != "tiny":
         said.append("The licence of the base model is not stated in its files: find it out before passing this on.")
     if any(not origin.get("license") for origin in facts.get("origins", ())):
         said.append("Some sources of the data state no licence.")

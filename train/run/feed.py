@@ -11,7 +11,7 @@ Legend: R records of a step.
 """
 
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from queue import Empty, Full, Queue
@@ -47,12 +47,21 @@ class Fed:
     tokens: int
 
 
-def fed(examples: Tokens, steps: Sequence[Step], *, first: int, micro_batch: int, pinned: bool) -> Iterator[Fed]:
-    """Make the steps of a plan from index `first` on, each in passes of `micro_batch` rows."""
+def fed(
+    examples: Tokens,
+    steps: Sequence[Step],
+    *,
+    first: int,
+    micro_batch: int,
+    pinned: bool,
+    shape: Mapping[str, int] | None = None,
+) -> Iterator[Fed]:
+    """Make the steps of a plan from index `first` on, each in passes of `micro_batch` rows, padded to `shape`."""
     for index in range(first, len(steps)):
         step = steps[index]
         passes = tuple(
-            make_batch(examples, step.rows[at : at + micro_batch]) for at in range(0, len(step.rows), micro_batch)
+            make_batch(examples, step.rows[at : at + micro_batch], **(shape or {}))
+            for at in range(0, len(step.rows), micro_batch)
         )
         records_R = np.asarray([record for batch in passes for record in batch.records], np.int64)
         yield Fed(

@@ -14,96 +14,30 @@ reads of it, the last good state is still there, and is saved.
 import math
 import signal
 import threading
-from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Protocol
+from dataclasses import replace
 
 import torch
 from torch.amp.grad_scaler import GradScaler
 
 from schemas.errors import CheckFailedError, RunInterruptedError
-from schemas.train_config import TrainConfig
-from train.evaluation.losses import Evaluation, Losses, evaluation, record_losses
-from train.evaluation.samples import Prompt, answer
-from train.model.load import Trainee
-from train.plan import Plan
+from train.evaluation.losses import Evaluation, evaluation
+from train.model.trainee import Trainee
 from train.run import checkpoint
-from train.run.budget import Clock, budget_of
-from train.run.checkpoint import Cursor, Identity
+from train.run.budget import budget_of
+from train.run.checkpoint import Cursor
 from train.run.feed import Fed, ahead, fed, on
-from train.run.folder import RunFolder
-from train.run.reading import Measured, Reading, StepMetrics, Stopwatch, memory_gb
-from train.run.spikes import Spikes
-from train.run.track import Tracker
+from train.run.measuring import SignalledError, evaluate, sample, score
+from train.run.parts import Run
+from train.run.progress import Progress, save
+from train.run.reading import Reading
 from train.run.weights import save_weights
+from train.step.compiled import compile_layers, fixed_shape, wants_compile
 from train.step.optimizer import Updater, lr_at
-from train.text.template import Template
-from train.text.tokens import Example, Tokens
 
 EVALUATIONS = 10
 """Evaluations per run where nothing else is asked for: enough to see a curve, and a few percent of the time."""
-
-NAMED = 3
-"""Records that an error names; all of the step are in spikes.jsonl."""
-
-
-class Listener(Protocol):
-    """Whoever watches a run: the command line, or a test. Raising from it ends the run as a kill would."""
-
-    def note(self, line: str) -> None:
-        """Hear one line about the run."""
-        ...
-
-    def work(self, what: str, total: int) -> Callable[[int], None]:
-        """Hear that work of `total` units begins; what is given back hears of the units done."""
-        ...
-
-    def step(self, metrics: StepMetrics) -> None:
-        """Hear of an optimizer step."""
-        ...
-
-    def evaluated(self, found: Evaluation) -> None:
-        """Hear of an evaluation on the validation split."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Run:
-    """Everything that a run is made of, known before step 0. `reserve`: seconds that its ending will take."""
-
-    config: TrainConfig
-    trainee: Trainee
-    plan: Plan
-    train: Tokens
-    val: Tokens
-    identity: Identity
-    folder: RunFolder
-    listener: Listener
-    resume_with: str
-    read: Tokens | None = None
-    template: Template | None = None
-    prompts: tuple[Prompt, ...] = ()
-    trackers: tuple[Tracker, ...] = ()
-    clock: Clock = field(default_factory=Clock)
-    reserve: float = 0.0
-
-    @property
-    def examples(self) -> Tokens:
-        """What the plan's indices are of: the records of train, and after them those that are replayed."""
-        return self.train if self.read is None else self.read
-
-    def say(self, line: str) -> None:
-        """Write a line to the log and to whoever listens."""
-        self.folder.log(line)
-        self.listener.note(line)
-
-    def measured(self, line: dict[str, Any]) -> None:
-        """Write a line of metrics to the folder, and to the dashboards that were asked for."""
-        self.folder.metric(line)
-        for tracker in self.trackers:
-            tracker.write(line)
 
 
 def train(run: Run, *, resume: bool) -> tuple[Cursor, Evaluation | None]:
@@ -112,56 +46,61 @@ def train(run: Run, *, resume: bool) -> tuple[Cursor, Evaluation | None]:
     Raises CheckFailedError for a loss that is not a number, RunInterruptedError after SIGINT or SIGTERM, ConfigError
     for a checkpoint of another run or a budget without time for a step.
     """
-    config, clock, total = run.config, run.clock, len(run.plan.steps)
+    config, clock, total = run.config, run.clock, len(run.plan)
     updater = _updater(run)
     cursor = _begin(run, updater, resume=resume)
     budget = budget_of(config, reserve=run.reserve)
-    spikes = Spikes.after(line["loss"] for line in run.folder.metrics() if "loss" in line)
     every = config.eval_every or max(1, total // EVALUATIONS)
-    late = _readings_late(updater)
     last_eval: Evaluation | None = None
-    waiting: deque[Reading] = deque()
     run.trainee.model.train()
     with _signals() as caught:
         if cursor.owes:
             cursor, last_eval = _evaluate(run, updater, cursor, caught)
-            _save(run, updater, cursor)
+            save(run, updater, cursor)
         if cursor.step == 0:
             budget.check(clock.seconds())
         pinned = run.trainee.device.device.type == "cuda"
-        steps = () if cursor.stopped else run.plan.steps
-        made = fed(run.examples, steps, first=cursor.step, micro_batch=config.micro_batch, pinned=pinned)
-        watch = Stopwatch()
+        steps = () if cursor.stopped else run.plan
+        shape = _compiled(run)
+        made = fed(run.examples, steps, first=cursor.step, micro_batch=config.micro_batch, pinned=pinned, shape=shape)
+        progress = Progress(run, updater)
         with ahead(made) as feed:
             for each in feed:
                 done = budget.done(each.number - 1, total, wall=clock.seconds(), begun=cursor.begun)
-                waiting.append(_launch(run.trainee, updater, each, lr_at(done, config)))
+                cursor = progress.add(_launch(run.trainee, updater, each, lr_at(done, config)), cursor)
 
                 interrupted, over = bool(caught), budget.over(clock.seconds())
                 last = over or each.number == total
                 due = last or each.number % every == 0
                 saving = last or interrupted or each.number % config.save_every == 0
-                while len(waiting) > (0 if due or saving else late):
-                    found = waiting.popleft().read()
-                    cursor = _read(run, updater, found, cursor, watch.lap())
-                    cursor = _look_for_spike(run, spikes, found, cursor)
+                if due or saving:
+                    cursor = progress.all(cursor)
                 if over and each.number < total:
                     cursor = replace(cursor, stopped=True, ended_by=budget.named)
                     run.say(f"stopped at step {cursor.step} of {total}: the {budget.named} of the run are spent")
                 if due:
                     cursor, last_eval = _evaluate(run, updater, cursor, caught)
                 if saving or cursor.stopped:
-                    _save(run, updater, cursor)
+                    save(run, updater, cursor)
                 if interrupted and not last and not cursor.stopped:
                     raise _interruption(run, caught[0], cursor, "after")
                 if cursor.stopped:
                     break
                 if due or saving:
-                    watch.restart()  # measuring and saving are no part of a step's time
+                    progress.pause_over()
     if run.val and last_eval is None:  # resumed after the last step: the same weights give the same evaluation
         last_eval = evaluation(cursor.step, score(run, run.val, "validation"))
     planned = "steps" if config.max_steps is not None else "epochs"
     return replace(cursor, wall=clock.seconds(), ended_by=cursor.ended_by or planned), last_eval
+
+
+def _compiled(run: Run) -> dict[str, int]:
+    """Compile the decoder layers where that is asked for. Gives the one shape that all batches then have."""
+    if not wants_compile(run.config, run.trainee.device.device):
+        return {}
+    layers = compile_layers(run.trainee.network)
+    run.say(f"{layers} decoder layers are compiled: the first step takes longer")
+    return fixed_shape(run.plan, micro_batch=run.config.micro_batch, max_tokens=run.plan.max_tokens)
 
 
 def _updater(run: Run) -> Updater:
@@ -181,18 +120,10 @@ def _begin(run: Run, updater: Updater, *, resume: bool) -> Cursor:
     else:
         run.folder.rewind(cursor.step, evaluated=not cursor.owes)
         run.clock.before += cursor.wall
-        run.say(f"resumed from step-{cursor.step} of {len(run.plan.steps)} steps")
+        run.say(f"resumed from step-{cursor.step} of {len(run.plan)} steps")
     for tracker in run.trackers:
         tracker.begin(run.folder.metrics())
     return cursor
-
-
-def _readings_late(updater: Updater) -> int:
-    """Give how many steps late measurements are read: one on CUDA, where the host runs ahead of the device.
-
-    A CPU has done a step when its call returns. The scaler of fp16 must know of an overflow before the next step.
-    """
-    return int(updater.halted.is_cuda and not updater.scaler.is_enabled())
 
 
 def _launch(trainee: Trainee, updater: Updater, each: Fed, lr: float) -> Reading:
@@ -211,100 +142,6 @@ def _launch(trainee: Trainee, updater: Updater, each: Fed, lr: float) -> Reading
     return Reading.of(each, lr, random, torch.cat([norm.double()[None], skipped.double()[None], sums_R]))
 
 
-def _read(run: Run, updater: Updater, found: Measured, cursor: Cursor, took: float) -> Cursor:
-    """Tell of a step, which took so many seconds. Gives the cursor after it."""
-    number, loss = found.fed.number, found.loss
-    overflow = found.skipped and updater.scaler.is_enabled() and updater.scaler.get_scale() > 1
-    if not math.isfinite(loss) or (found.skipped and not overflow):
-        raise _not_finite(run, updater, found, cursor)
-    metrics = StepMetrics(
-        step=number,
-        total=len(run.plan.steps),
-        loss=loss,
-        lr=found.reading.lr,
-        grad_norm=found.grad_norm,
-        tokens=cursor.tokens + found.fed.tokens,
-        tokens_per_s=found.fed.tokens / took,
-        seconds=run.clock.seconds(),
-        memory_gb=memory_gb(run.trainee.device.device),
-    )
-    run.measured(
-        {
-            "step": number,
-            "epoch": found.fed.epoch,
-            "loss": loss,
-            "lr": metrics.lr,
-            "grad_norm": None if overflow else metrics.grad_norm,
-            "tokens_per_s": round(metrics.tokens_per_s, 1),
-            "tokens": metrics.tokens,
-            "seconds": round(metrics.seconds, 3),
-            "memory_gb": round(metrics.memory_gb, 3),
-            "loss_by_source": found.by_source(run.train),
-        }
-    )
-    run.listener.step(metrics)
-    return replace(
-        cursor,
-        step=number,
-        tokens=metrics.tokens,
-        seconds=cursor.seconds + took,
-        first_loss=loss if cursor.first_loss is None else cursor.first_loss,
-        last_loss=loss,
-    )
-
-
-def _look_for_spike(run: Run, spikes: Spikes, found: Measured, cursor: Cursor) -> Cursor:
-    """Write a spike down with its records; the first of a run is also said. Gives the cursor that counts it."""
-    usual = spikes.usual(found.loss)
-    if usual is None:
-        return cursor
-    worst = _write_spike(run, found, usual)
-    if not cursor.spikes:
-        run.say(
-            f"warning: the loss leapt to {found.loss:.3f} at step {found.fed.number}, where {usual:.3f} was usual: "
-            f"highest {worst}; all of the step, and later leaps, are in spikes.jsonl"
-        )
-    return replace(cursor, spikes=cursor.spikes + 1)
-
-
-def _write_spike(run: Run, found: Measured, usual: float | None) -> str:
-    """Add a step to spikes.jsonl; give its first records in words. Losses that are not finite are null in the file."""
-    records = found.records(run.train)
-    run.folder.append(
-        "spikes.jsonl",
-        {
-            "step": found.fed.number,
-            "loss": _finite(found.loss),
-            "expected": usual,
-            "records": [{**asdict(record), "loss": _finite(record.loss)} for record in records],
-        },
-    )
-    return ", ".join(f"record {r.id} of {r.source} (loss {r.loss:.3f})" for r in records[:NAMED])
-
-
-def _not_finite(run: Run, updater: Updater, found: Measured, cursor: Cursor) -> CheckFailedError:
-    """Save the state before a step that gave no finite number, and make the error that names the step's records."""
-    number = found.fed.number
-    worst = _write_spike(run, found, None)
-    kept = "the weights are still those of the base model"
-    if cursor.step:
-        _save(run, updater, cursor, random=found.reading.random)
-        kept = f"the state before it is saved in checkpoints/step-{cursor.step}"
-    what, value = ("gradient norm", found.grad_norm) if math.isfinite(found.loss) else ("loss", found.loss)
-    more = f" and {len(found.fed.records_R) - NAMED} more (spikes.jsonl)" if len(found.fed.records_R) > NAMED else ""
-    return CheckFailedError(
-        f"step {number} of run {run.folder.path}",
-        f"the {what} is {value}: {worst}{more}; {kept}",
-        "a finite number",
-        f"lower --lr (now {run.config.resolved_lr():g}) or --clip, or leave these records out, and start anew with "
-        f"another --out",
-    )
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
 def _evaluate(run: Run, updater: Updater, cursor: Cursor, caught: Sequence[int]) -> tuple[Cursor, Evaluation | None]:
     """Measure the validation split and answer the prompts, and judge what was found.
 
@@ -313,63 +150,12 @@ def _evaluate(run: Run, updater: Updater, cursor: Cursor, caught: Sequence[int])
     try:
         found = evaluate(run, cursor.step, caught) if run.val else None
         sample(run, cursor.step, caught)
-    except _SignalledError as error:
+    except SignalledError as error:
         cursor = replace(cursor, owes=True)
-        _save(run, updater, cursor)
+        save(run, updater, cursor)
         raise _interruption(run, caught[0], cursor, "in the evaluation after") from error
     cursor = replace(cursor, owes=False)
     return (_judge(run, cursor, found) if found else cursor), found
-
-
-def evaluate(run: Run, step: int, caught: Sequence[int] = ()) -> Evaluation:
-    """Score the validation split, which has at least one record; write its metrics and tell of it."""
-    found = evaluation(step, score(run, run.val, "validation", caught))
-    run.measured(found.metrics())
-    run.folder.log(f"step {step}: validation loss {found.overall.loss:.4f}, perplexity {found.overall.perplexity:.2f}")
-    run.listener.evaluated(found)
-    return found
-
-
-def sample(run: Run, step: int, caught: Sequence[int] = ()) -> None:
-    """Answer the run's prompts, and add the answers to samples.jsonl."""
-    if run.template is None or not run.prompts:
-        return
-    said = answer(
-        run.trainee,
-        run.template,
-        run.prompts,
-        step=step,
-        new_tokens=run.config.sample_tokens,
-        on_answers=_unless(caught, lambda _: None),
-    )
-    for one in said:
-        run.folder.append("samples.jsonl", asdict(one))
-
-
-def score(run: Run, examples: Sequence[Example], what: str, caught: Sequence[int] = ()) -> Losses:
-    """Give the loss of each example under the current weights; whoever listens hears of it as work named `what`."""
-    return record_losses(
-        run.trainee,
-        examples,
-        max_tokens=run.plan.max_tokens,
-        micro_batch=run.config.micro_batch,
-        on_records=_unless(caught, run.listener.work(what, len(examples))),
-    )
-
-
-class _SignalledError(Exception):
-    """A signal came while something was measured."""
-
-
-def _unless(caught: Sequence[int], tell: Callable[[int], None]) -> Callable[[int], None]:
-    """Pass on what is told, and stop once a signal has come."""
-
-    def told(done: int) -> None:
-        if caught:
-            raise _SignalledError
-        tell(done)
-
-    return told
 
 
 def _judge(run: Run, cursor: Cursor, found: Evaluation) -> Cursor:
@@ -395,15 +181,10 @@ def _judge(run: Run, cursor: Cursor, found: Evaluation) -> Cursor:
     return cursor
 
 
-def _save(run: Run, updater: Updater, cursor: Cursor, *, random: dict[str, torch.Tensor] | None = None) -> None:
-    cursor = replace(cursor, wall=run.clock.seconds())
-    checkpoint.save(run.folder.checkpoints, cursor, run.identity, trainee=run.trainee, updater=updater, random=random)
-
-
 def _interruption(run: Run, number: int, cursor: Cursor, when: str) -> RunInterruptedError:
     return RunInterruptedError(
         f"run {run.folder.path}",
-        f"{signal.Signals(number).name} {when} step {cursor.step} of {len(run.plan.steps)}; a checkpoint is written",
+        f"{signal.Signals(number).name} {when} step {cursor.step} of {len(run.plan)}; a checkpoint is written",
         remedy=f"go on with: {run.resume_with}",
     )
 

@@ -13,7 +13,8 @@ from train.run import forgetting
 from train.run.budget import cost
 from train.run.checkpoint import Cursor
 from train.run.forgetting import Forgetting, General
-from train.run.loop import Run, score
+from train.run.measuring import score
+from train.run.parts import Run
 from train.run.records import Before, write_records
 from train.run.weights import save_weights
 

@@ -23,6 +23,7 @@ from train.model import tiny
 from train.model.load import TINY, Base, Trainee, adapt, load_base, located
 from train.plan import Plan, make_plan
 from train.plan.curriculum import scores_of
+from train.preflight.rehearsal import settle_checkpointing
 from train.preflight.report import Preflight, count_refused, preflight
 from train.run import card, checkpoint
 from train.run.before import measure_before
@@ -31,12 +32,15 @@ from train.run.checkpoint import Identity
 from train.run.data import Data
 from train.run.folder import RunFolder
 from train.run.forgetting import General, draw_general
-from train.run.loop import EVALUATIONS, Listener, Run, train
+from train.run.loop import EVALUATIONS, train
 from train.run.outcome import Result, save
+from train.run.parts import Listener, Run
 from train.run.track import check as check_trackers
 from train.run.track import trackers
+from train.run.verdict import judge_folder, kinds
 from train.step import attention
-from train.text.template import Encoded, Template, encode
+from train.text.cache import TokenCache
+from train.text.template import Encoded, Encoder, Template
 from train.text.tokens import Tokens, record_id
 
 
@@ -82,12 +86,17 @@ def prepare(config: TrainConfig, data: Data, listener: Listener, folder: RunFold
     say(f"model {base.name} on {base.device}, method {config.method}")
     for note in (*trainee.notes, *template.notes):
         say(note)
+    settled = settle_checkpointing(trainee, config)
+    if settled.checkpointing != "none":
+        say(f"activations are recomputed in the backward pass: {settled.checkpointing}")
     max_tokens = _context(config, trainee, say)
     if note := _make_generation_sound(trainee.network):
         say(note)
-    trained = encode(data.train, template, max_tokens=max_tokens)
-    validated = encode(data.val, template, max_tokens=max_tokens)
-    replayed = _replay(config, data, template, max_tokens, say)
+    with Encoder(template, workers=config.workers, cache=TokenCache(say=say)) as encoder:
+        fit: Any = {"max_tokens": max_tokens, "overlong": config.overlong}
+        trained = encoder.encode(data.train, **fit, progress=listener.work("tokenising", len(data.train)))
+        validated = encoder.encode(data.val, **fit, progress=listener.work("tokenising val", len(data.val)))
+        replayed = _replay(config, data, encoder, max_tokens, say)
     read = Tokens.joined([trained.examples, *([replayed.examples] if replayed else [])])
     if folder:
         folder.write_jsonl(
@@ -95,7 +104,7 @@ def prepare(config: TrainConfig, data: Data, listener: Listener, folder: RunFold
             (
                 {"split": split, **asdict(refusal)}
                 for split, encoded in (("train", trained), ("val", validated), ("replay", replayed))
-                for refusal in (encoded.refusals if encoded else ())
+                for refusal in ((*encoded.refusals, *encoded.cut) if encoded else ())
             ),
         )
     if not trained.examples:
@@ -118,7 +127,7 @@ def prepare(config: TrainConfig, data: Data, listener: Listener, folder: RunFold
     report = preflight(
         trainee,
         template,
-        config,
+        settled.model_copy(update={"max_tokens": max_tokens}),
         train=trained,
         val=validated,
         plan=plan,
@@ -132,7 +141,7 @@ def prepare(config: TrainConfig, data: Data, listener: Listener, folder: RunFold
             say(line)
         for record in report.shown:
             folder.log(f"{record.title()}\n{record.marked()}")
-    return Prepared(config, trainee, base, template, trained, validated, read, plan, identity, report)
+    return Prepared(config, trainee, base, template, trained, validated, read, plan, identity, report, general)
 
 
 def run(
@@ -190,6 +199,8 @@ def run(
     samples = tuple(Sample(**line) for line in folder.lines("samples.jsonl") if line["step"] == cursor.step)
     ended = {**facts, "ended": datetime.now(UTC).isoformat(timespec="seconds"), **ending.facts()}
     ended = card.leave(folder, ended)
+    folder.write_json("run.json", ended)
+    ended = {**ended, "verdict": kinds(judge_folder(folder.path))}
     folder.write_json("run.json", ended)
     this.say(f"finished after {cursor.step} steps; weights in {folder.path / 'final'}")
     return Result(folder.path, facts["run_id"], prepared.report, ending, samples, ending.seconds, ended)
@@ -253,12 +264,12 @@ def _is_sound(settings: GenerationConfig) -> bool:
     return True
 
 
-def _replay(config: TrainConfig, data: Data, template: Template, max_tokens: int, say: Any) -> Encoded | None:
+def _replay(config: TrainConfig, data: Data, encoder: Encoder, max_tokens: int, say: Any) -> Encoded | None:
     """Encode the records to replay, without those that stand in train or val too."""
     replayed = config.replayed()
     if data.replay is None or replayed is None:
         return None
-    encoded = encode(data.replay, template, max_tokens=max_tokens)
+    encoded = encoder.encode(data.replay, max_tokens=max_tokens, overlong=config.overlong)
     tokens = encoded.examples
     own = np.asarray([record_id(name) not in data.replay_known for name in tokens.ids.to_pylist()], np.bool_)
     refused = "; ".join(str(refused) for refused in count_refused("replay", encoded.refusals))

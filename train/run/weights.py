@@ -42,7 +42,7 @@ def save_weights(trainee: Trainee, path: Path) -> None:
         if isinstance(trainee.model, PeftModel):
             # Without this peft asks the hub whether the base model's vocabulary has grown; ours never does.
             trainee.model.save_pretrained(str(place), save_embedding_layers=False)
-            if trainee.network.generation_config is not None:  # which tokens it was taught to stop at
+            if getattr(trainee.network, "generation_config", None) is not None:  # which tokens it was taught to stop at
                 trainee.network.generation_config.save_pretrained(str(place))
             (place / "README.md").unlink(missing_ok=True)  # peft's form to fill in; train.run.card writes a real one
         else:

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AttentionInterface, PretrainedConfig
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AttentionInterface, PretrainedConfig
 
 from schemas.errors import CheckFailedError, ModelError
 from train.step.batch import PackedBatch
@@ -103,7 +103,13 @@ def packed_hidden(backbone: nn.Module, batch: PackedBatch) -> Tensor:
 
 
 def refuse_unpackable(config: PretrainedConfig, name: str) -> None:
-    """Raise CheckFailedError for a model whose layers would carry one record into the next, or cap their scores."""
+    """Raise CheckFailedError for a model whose layers would carry one record into the next, or cap their scores.
+
+    A class that does its attention itself (ALiBi, relative positions, many encoder-decoders) never hears of the record
+    bounds: transformers says of each class whether its attention can be exchanged.
+    """
+    if config.is_encoder_decoder:
+        raise CheckFailedError(f"model {name}", f"{config.model_type} is an encoder-decoder", "a causal language model")
     text = config.get_text_config()
     kinds: set[str] = set(getattr(text, "layer_types", None) or ()) | set(
         getattr(text, "layers_block_type", None) or ()
@@ -111,9 +117,18 @@ def refuse_unpackable(config: PretrainedConfig, name: str) -> None:
     if other := sorted(kinds - SOFTMAX_LAYERS):
         raise CheckFailedError(
             f"model {name}",
-            f"layers of type {', '.join(other)} carry state across the records of a packed row",
-            "softmax attention in every layer",
+            f"layers of type {', '.join(other)} reach across the records of a packed row: they carry state, or attend "
+            "in pieces of a fixed size",
+            "softmax attention, full or in a sliding window, in every layer",
             "choose a model without linear-attention or state-space layers",
+        )
+    kind: Any = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    if kind is not None and not kind.is_backend_compatible():
+        raise CheckFailedError(
+            f"model {name}",
+            f"{kind.__name__} does its attention itself, as models with ALiBi or relative positions do: packed records "
+            "would see each other",
+            "a model whose attention goes through transformers' AttentionInterface",
         )
     if getattr(text, "attn_logit_softcapping", None):
         raise ModelError(f"model {name}", "attention scores are soft-capped", "plain softmax attention")
@@ -239,9 +254,7 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> N
 
 def _backward(ctx: Any, d_out_NHD: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
     q_NHD, k_NHD, v_NHD, cu_S, out_NHD, sums_HN = ctx.saved_tensors
-    grads = attend_records_backward(
-        d_out_NHD, q_NHD, k_NHD, v_NHD, out_NHD, sums_HN, cu_S, ctx.scale, ctx.window
-    )
+    grads = attend_records_backward(d_out_NHD, q_NHD, k_NHD, v_NHD, out_NHD, sums_HN, cu_S, ctx.scale, ctx.window)
     return *grads, None, None, None
 
 

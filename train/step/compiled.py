@@ -1,16 +1,39 @@
-"""Decoder layers compiled one by one: all layers of a kind share one graph, so compiling takes as long as one layer.
+"""Decoder layers compiled one by one: layers that are alike share one graph, so compiling takes as long as one layer.
 
-A graph is made for one shape, so batches of a run are padded to one (`make_batch`), and whatever is not a training step
-runs as it is: scoring and generation have other shapes, and would compile again and again.
+A graph is made for one shape, so all batches of a run are padded to one (`fixed_shape`), and whatever is not a training
+step runs as it is: scoring and generation have other shapes, and would compile again and again.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
+
+from schemas.train_config import TrainConfig
+from train.plan import Step
+
+
+def wants_compile(config: TrainConfig, device: torch.device) -> bool:
+    """Whether the configuration asks for compiled layers: `auto` does so on a GPU."""
+    return config.compile == "on" or (config.compile == "auto" and device.type == "cuda")
+
+
+def fixed_shape(steps: Sequence[Step], *, micro_batch: int, max_tokens: int) -> dict[str, int]:
+    """Give the one shape that every pass of a plan can be padded to, as `make_batch` takes it."""
+    records = max(
+        sum(map(len, step.rows[at : at + micro_batch]))
+        for step in steps
+        for at in range(0, len(step.rows), micro_batch)
+    )
+    # What is left of each row, and one more, in pieces of their own: attention within them costs next to nothing.
+    return {
+        "pad_tokens": micro_batch * max_tokens,
+        "pad_records": records + micro_batch + 1,
+        "pad_longest": max_tokens,
+    }
 
 
 def decoder_layers(network: PreTrainedModel) -> list[nn.Module]:
@@ -22,17 +45,19 @@ def compile_layers(network: PreTrainedModel, *, backend: str | Callable[..., Any
     """Compile the forward of every decoder layer for training steps. Gives how many layers there are.
 
     To be called once adapters and recomputation are in place: both become part of the graph. Compilation itself happens
-    at the first training step.
+    at the first training step. Calling it twice changes nothing.
     """
     layers = decoder_layers(network)
     for layer in layers:
-        _compile(layer, backend)
+        if "forward" not in vars(layer):
+            _compile(layer, backend)
     return len(layers)
 
 
 def _compile(layer: nn.Module, backend: str | Callable[..., Any]) -> None:
     plain = layer.forward
-    compiled = torch.compile(plain, backend=backend, dynamic=False, fullgraph=True)
+    # Not fullgraph: a layer that cannot be one graph runs in pieces, instead of ending the run.
+    compiled = torch.compile(plain, backend=backend, dynamic=False)
 
     def forward(*args: Any, **kwargs: Any) -> Any:
         training = layer.training and torch.is_grad_enabled()

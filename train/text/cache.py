@@ -6,8 +6,9 @@
       tokens/.KEY.PID/                          one that is being written; removed when a day old
 
 KEY digests all that decides tokens. A folder is written under another name and then renamed, so that two runs at once,
-or one that is killed, leave nothing half; whatever the disk did to it later, the hashes tell. Together they take at most
-MOST_BYTES: beyond, those that were not used for longest go. Nothing here is needed: what fails is said, and done without.
+or one that is killed, leave nothing half; whatever the disk did to it later, the hashes tell. Together they take at
+most MOST_BYTES: beyond, those that were not used for longest go. Nothing here is needed: what fails is said, and done
+without.
 """
 
 import hashlib
@@ -49,18 +50,20 @@ class TokenCache:
         place = self.folder / key
         try:
             files = json.loads((place / "entry.json").read_text())["files"]
+            paths = [place / file["name"] for file in files]
             with ThreadPoolExecutor() as pool:
-                checked = list(pool.map(lambda f: _sha256(place / f["name"]) == f["sha256"], files))
-            if not all(checked):
-                raise ValueError("other bytes than were written")
-            os.utime(place)
-            return [shard.opened(place / file["name"]) for file in files]
+                whole = list(pool.map(_sha256, paths)) == [file["sha256"] for file in files]
+            found = [shard.opened(path) for path in paths] if whole else None
+            os.utime(place)  # used now; the longest unused go first
         except FileNotFoundError:
-            return None
-        except (OSError, ValueError, LookupError, TypeError) as error:
-            self._say(f"cached tokens {place} are not what was written ({_said(error)}): made anew")
+            found = None
+            whole = not place.is_dir()  # a folder without all of its files is none of ours
+        except (OSError, ValueError, LookupError, TypeError):
+            found, whole = None, False
+        if not whole:
+            self._say(f"cached tokens {place} are not what was written: made anew")
             shutil.rmtree(place, ignore_errors=True)
-            return None
+        return found
 
     def draft(self, key: str) -> Path | None:
         """Make the folder that an entry is written in; None, said, where that cannot be."""
@@ -88,9 +91,9 @@ class TokenCache:
         tables = [shard.opened(draft / file["name"]) for file in files]  # mapped: they outlive the folder's name
         try:
             (draft / "entry.json").write_text(json.dumps({"files": files}))
-            (self.folder / key).exists() or draft.rename(self.folder / key)
+            draft.rename(self.folder / key)
         except OSError as error:
-            if not (self.folder / key / "entry.json").is_file():
+            if not (self.folder / key / "entry.json").is_file():  # else another run was quicker
                 self.drop(draft, error)
         shutil.rmtree(draft, ignore_errors=True)
         self._make_room(key)

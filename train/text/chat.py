@@ -18,7 +18,7 @@ from schemas.record import Message, Record
 
 CHATML = (
     "{%- macro calls(message) -%}"
-    "{%- for call in message['tool_calls'] or [] -%}"
+    "{%- for call in message['tool_calls'] -%}"
     "{%- set function = call['function'] if call['function'] is defined else call -%}"
     "{{- '' if loop.first and not message['content'] else '\\n' -}}"
     "{{- '<tool_call>\\n{\"name\": ' + (function['name'] | tojson) + ', \"arguments\": ' -}}"
@@ -37,8 +37,9 @@ CHATML = (
     "{%- endif -%}"
     "{%- for message in messages -%}"
     "{{- '<|im_start|>' + message['role'] + '\\n' + message['content'] -}}"
-    "{{- '\\n\\n' + told(tools) if tools and loop.first and message['role'] == 'system' else '' -}}"
-    "{{- calls(message) + 'END' + '\\n' -}}"
+    "{%- if tools and loop.first and message['role'] == 'system' -%}{{- '\\n\\n' + told(tools) -}}{%- endif -%}"
+    "{%- if message['tool_calls'] -%}{{- calls(message) -}}{%- endif -%}"
+    "{{- 'END' + '\\n' -}}"
     "{%- endfor -%}{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}"
 )
 """The template for tokenizers that have none. END is <|im_end|> where that is one token, else the tokenizer's EOS; BOS

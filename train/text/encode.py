@@ -2,8 +2,8 @@
 
 Records come in slices. Each becomes a shard (`shard.py`), here or in a process (`workers.py`), in memory or as a file
 that is mapped from then on; so memory is bounded by the slices under way, not by the dataset. Shards know no bound on
-length, so one cached entry (`cache.py`) serves every `max_tokens`; records above it are refused, or cut (`overlong.py`),
-afterwards, and what was cut is an entry of its own.
+length, so one cached entry (`cache.py`) serves every `max_tokens`; records above it are refused, or cut
+(`overlong.py`), afterwards, and what was cut is an entry of its own.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Literal
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from schemas.dataset import Records, find
 from schemas.manifest import digest
@@ -70,7 +70,7 @@ def encode(
 
 
 class Encoder:
-    """Encodes splits with one template: `workers` as in TrainConfig, and a cache. A context: its processes end with it."""
+    """Encodes splits with one template; `workers` as in TrainConfig. Its processes end with the context."""
 
     def __init__(self, template: Template, *, workers: int | None = 0, cache: TokenCache | None = None) -> None:
         self._template, self._cache = template, cache
@@ -111,12 +111,12 @@ class Encoder:
         jobs = lambda: _cut_jobs(records, long, overlong, max_tokens)  # noqa: E731 # asked only where no cache knows
         tables = self._tables(key, jobs, len(long), strict=False, progress=lambda _: None)
         told = Refusals.joined([shard.refusals_of(table) for table in tables]).table
-        cut = pc.is_in(told["reason"], pa.array(TOLD))
+        cut = np.isin(np.asarray(told["reason"].to_pylist(), np.str_), TOLD)
         return Encoded(
             Tokens.joined([examples, *map(shard.examples_of, tables)]),
-            Refusals.joined([refusals, Refusals(told.filter(pc.invert(cut)))]),
+            Refusals.joined([refusals, Refusals(told.filter(pa.array(~cut)))]),
             trimmed,
-            Refusals(told.filter(cut)),
+            Refusals(told.filter(pa.array(cut))),
         )
 
     def _key(self, records: str) -> str:
@@ -151,7 +151,7 @@ class Encoder:
             ]
             done = 0
             for job, made in zip(jobs, self._workers.made(jobs, records), strict=True):
-                table = shard.opened(job.path) if made.table is None and job.path else made.table
+                table: Table = shard.opened(job.path) if made.table is None and job.path else made.table
                 if cache and draft and made.error:
                     cache.drop(draft, made.error)  # what is mapped stays readable; later shards come as tables
                     draft = None
@@ -159,9 +159,8 @@ class Encoder:
                 hashes.append(made.sha256)
                 done += table.num_rows
                 progress(table.num_rows)
-                if strict and pc.any(pc.is_in(table["reason"], pa.array(FATAL))).as_py():
-                    refusals = Refusals.joined([shard.refusals_of(t) for t in tables])
-                    refusals.raise_fatal(self._template.name, done)
+                if strict and not set(table["reason"].unique().to_pylist()).isdisjoint(FATAL):
+                    Refusals.joined([*map(shard.refusals_of, tables)]).raise_fatal(self._template.name, done)
             if cache and key and draft:
                 tables = cache.keep(draft, key, hashes)
         except BaseException:

@@ -48,8 +48,7 @@ def masked(rendered: Sequence[Rendered], template: Template, words: Words) -> Ma
     """Tokenise records, mark their targets, and prove each turn."""
     tokens = words([r.text for r in rendered])
     spans = _spans(rendered, tokens, template)
-    ids = [[] if s.stop is None else tokens.ids[s.first : s.stop + 1].tolist() for s in spans]
-    told = template.backend.decode_batch(ids, skip_special_tokens=False)
+    told = _decoded(spans, tokens, template)
     supervised = np.zeros(len(tokens.ids), np.bool_)
     refusals: list[Refusal | None] = [None] * len(rendered)
     lengths = np.diff(tokens.bounds)
@@ -69,6 +68,18 @@ def masked(rendered: Sequence[Rendered], template: Template, words: Words) -> Ma
     sound = np.fromiter((refusal is None for refusal in refusals), np.bool_, len(refusals))
     kept = np.repeat(sound, lengths)
     return Masked(refusals, lengths, tokens.ids[kept], supervised[kept], np.where(sound, targets, 0).astype(np.int32))
+
+
+def _decoded(spans: Sequence[_Span], tokens: Tokenised, template: Template) -> list[str]:
+    """Decode the tokens of each span. Where each of them is known to read as the text at its place, that text is it."""
+    inexact = np.concatenate([np.zeros(1, np.int64), np.cumsum(~tokens.exact)])
+    exact = [s.clean and s.stop is not None and inexact[s.first] == inexact[s.stop + 1] for s in spans]
+    asked = [
+        tokens.ids[s.first : s.stop + 1].tolist() if s.stop is not None and not known else []
+        for s, known in zip(spans, exact, strict=True)
+    ]
+    told = template.backend.decode_batch(asked, skip_special_tokens=False) if any(asked) else [""] * len(asked)
+    return [s.said if known else read for s, known, read in zip(spans, exact, told, strict=True)]
 
 
 def _targets(supervised: npt.NDArray[np.bool_], bounds: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

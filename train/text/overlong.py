@@ -6,8 +6,8 @@
     split            system  u1 a1  |  system  u2 a2  u3 a3      each part takes as many exchanges as fit
 
 An exchange begins at a user turn that follows no other user turn, so no conversation begins with an answer or a tool's
-result where it did not before. Parts are named ID#1, ID#2, …; a truncated record keeps its id. What is left out is told:
-as `overlong` where nothing of a record fits, as `truncated` or `split` with the turns that are gone.
+result where it did not before. Parts are named ID#1, ID#2, …; a truncated record keeps its id. What is left out is
+told: as `overlong` where nothing of a record fits, as `truncated` or `split` with the turns that are gone.
 """
 
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ TOLD = ("truncated", "split")
 
 @dataclass
 class _Cutting:
-    """One record on its way: it may begin a part at `begins[at]`, and the next part begins at one of `low` to `high`."""
+    """One record on its way: a part begins at `begins[at]`, and the next one at `begins[low]` to `begins[high]`."""
 
     record: Record
     length: int
@@ -104,7 +104,7 @@ def _turns(start: int, end: int) -> str:
 
 
 def _truncate(work: Sequence[_Cutting], template: Template, words: Words, max_tokens: int) -> None:
-    """Search the first beginning, after the first, from which on a record fits: by halves, for the sake of long ones."""
+    """Search the first beginning, after the first, from which on a record fits; by halves, as some are very long."""
     for one in work:
         one.low, one.high = 1, len(one.begins) - 2
     while active := [one for one in work if one.low <= one.high]:

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import overload
+from typing import Any, overload
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from schemas.errors import ModelError
 
@@ -37,7 +37,7 @@ class Refusal:
 class Refusals(Sequence[Refusal]):
     """Refusals in columns, in input order."""
 
-    def __init__(self, table: pa.Table) -> None:
+    def __init__(self, table: Any) -> None:  # a pyarrow.Table, which tells no types
         self.table = table
 
     @classmethod
@@ -63,7 +63,8 @@ class Refusals(Sequence[Refusal]):
 
     def raise_fatal(self, name: str, total: int) -> None:
         """Raise ModelError, naming the first record and how many there are, where the template is to blame."""
-        fatal = self.table.filter(pc.is_in(self.table["reason"], pa.array(FATAL)))
+        reasons = np.asarray(self.table["reason"].to_pylist(), np.str_)
+        fatal = self.table.filter(pa.array(np.isin(reasons, FATAL)))
         if not fatal.num_rows:
             return
         first = Refusal(**fatal.slice(0, 1).to_pylist()[0])

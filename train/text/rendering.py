@@ -130,13 +130,17 @@ def _walk(text: str, literals: Sequence[str], contents: Sequence[str]) -> list[t
         return None
     at = len(literals[0])
     for i, content in enumerate(contents):
-        last = i == len(contents) - 1
-        for variant in dict.fromkeys((content, content.strip(), content.lstrip(), content.rstrip())):
+        after, last = literals[i + 1], i == len(contents) - 1
+        for cut in (None, str.strip, str.lstrip, str.rstrip):
+            variant = cut(content) if cut else content
             end = at + len(variant)
-            rest_fits = text[end:] == literals[i + 1] if last else text.startswith(literals[i + 1], end)
-            if text.startswith(variant, at) and rest_fits:
-                spans.append((at, end, variant != content))
-                at = end + len(literals[i + 1])
+            if (
+                text.startswith(variant, at)
+                and text.startswith(after, end)
+                and not (last and end + len(after) != len(text))
+            ):
+                spans.append((at, end, len(variant) != len(content)))
+                at = end + len(after)
                 break
         else:
             return None

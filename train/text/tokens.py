@@ -141,6 +141,21 @@ class Tokens(Sequence[Example]):
             self.chunks,
         )
 
+    def end_to_end(
+        self, records: npt.NDArray[np.int64]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
+        """Copy some examples end to end: their input_ids and supervised, (N,), and how long each is. At least one."""
+        lengths, starts = self.lengths[records], self.starts[records]
+        places = list(
+            zip(
+                (self.chunks[chunk] for chunk in self.chunk_of[records].tolist()),
+                map(slice, starts.tolist(), (starts + lengths).tolist()),
+                strict=True,
+            )
+        )
+        ids = np.concatenate([chunk.input_ids[piece] for chunk, piece in places], dtype=np.int64)
+        return ids, np.concatenate([chunk.supervised[piece] for chunk, piece in places]), lengths
+
     def tokens_at(self, offset: int) -> npt.NDArray[np.int32]:
         """Give one token of every example, (E,), counted from its beginning; -1 where it has no so many."""
         found = np.full(len(self), -1, np.int32)

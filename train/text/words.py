@@ -52,6 +52,7 @@ class Tokenised:
     ends: Ints  # (N,)
     bounds: Ints  # (T + 1,) where the tokens of each text begin, and the end
     bases: Ints  # (T + 1,) where the characters of each text begin, and the end
+    exact: npt.NDArray[np.bool_]  # (N,) known to read, decoded, as the text at its place, whatever stands beside it
 
 
 class Words:
@@ -62,13 +63,15 @@ class Words:
         self._backend.no_truncation()
         self._backend.no_padding()
         added = sorted((t.content for t in template.tokenizer.added_tokens_decoder.values()), key=len, reverse=True)
+        self._reads: dict[int, str] = {}
         self.remembers = may_cut(json.loads(self._backend.to_str()))
         self._added = re.compile(f"({'|'.join(map(re.escape, added))})" if added else r"((?!))")
         self._forget()
 
     def _forget(self) -> None:
         self._number: dict[str, int] = {}
-        self._ids, self._starts, self._ends = np.zeros(0, np.int32), np.zeros(0, np.int64), np.zeros(0, np.int64)
+        self._ids, self._starts, self._ends = (np.zeros(0, np.int32) for _ in range(3))
+        self._exact = np.zeros(0, np.bool_)
         self._first = np.zeros(1, np.int64)  # where the tokens of each word begin, and the end
 
     def __call__(self, texts: Sequence[str]) -> Tokenised:
@@ -98,7 +101,8 @@ class Words:
         ).reshape(-1, 2)
         base = np.repeat(bases[:-1], np.diff(bounds))
         flat = np.fromiter(chain.from_iterable(ids), np.int32, int(bounds[-1]))
-        return Tokenised(flat, offsets[:, 0] + base, offsets[:, 1] + base, bounds, bases)
+        unknown = np.zeros(len(flat), np.bool_)
+        return Tokenised(flat, offsets[:, 0] + base, offsets[:, 1] + base, bounds, bases, unknown)
 
     def _by_word(self, texts: Sequence[str]) -> Tokenised:
         of_text = [self._cut(text) for text in texts]
@@ -113,7 +117,8 @@ class Words:
         place = np.repeat(_sums(map(len, words), len(words))[:-1], counts)
         bounds = before[_sums(map(len, of_text), len(of_text))]
         bases = _sums(map(len, texts), len(texts))
-        return Tokenised(self._ids[at], self._starts[at] + place, self._ends[at] + place, bounds, bases)
+        starts, ends = self._starts[at] + place, self._ends[at] + place
+        return Tokenised(self._ids[at], starts, ends, bounds, bases, self._exact[at])
 
     def _cut(self, text: str) -> list[str]:
         """Cut a text at its special tokens, and before blanks that follow something visible."""
@@ -128,9 +133,23 @@ class Words:
         self._number.update(zip(words, range(len(self._number), len(self._number) + len(words)), strict=True))
         base = np.repeat(new.bases[:-1], np.diff(new.bounds))
         self._ids = np.concatenate([self._ids, new.ids])
-        self._starts = np.concatenate([self._starts, new.starts - base])
-        self._ends = np.concatenate([self._ends, new.ends - base])
+        self._starts = np.concatenate([self._starts, (new.starts - base).astype(np.int32)])
+        self._ends = np.concatenate([self._ends, (new.ends - base).astype(np.int32)])
+        self._exact = np.concatenate([self._exact, self._decoded(words, new)])
         self._first = np.concatenate([self._first, self._first[-1] + new.bounds[1:]])
+
+    def _decoded(self, words: list[str], new: Tokenised) -> npt.NDArray[np.bool_]:
+        """Decode each token by itself and compare it with the text at its place; one that is part of a letter, or does
+        not begin where the one before ends, is not exact. A byte-level decoder puts what tokens read end to end."""
+        seen = [i for i in np.unique(new.ids).tolist() if i not in self._reads]
+        self._reads.update(
+            zip(seen, self._backend.decode_batch([[i] for i in seen], skip_special_tokens=False), strict=True)
+        )
+        text = "".join(words)
+        places = zip(new.ids.tolist(), new.starts.tolist(), new.ends.tolist(), strict=True)
+        exact = np.fromiter((self._reads[i] == text[a:b] for i, a, b in places), np.bool_, len(new.ids))
+        exact[1:] &= new.starts[1:] == new.ends[:-1]
+        return exact
 
 
 def may_cut(tokenizer: dict[str, Any]) -> bool:
@@ -142,6 +161,7 @@ def may_cut(tokenizer: dict[str, Any]) -> bool:
         and not model.get("continuing_subword_prefix")
         and not model.get("end_of_word_suffix")
         and tokenizer["normalizer"] is None
+        and (tokenizer["decoder"] or {}).get("type") == "ByteLevel"
         and _cuts_at_blanks(tokenizer["pre_tokenizer"])
         and not any(token["lstrip"] or token["rstrip"] or token["single_word"] for token in added)
         and len({token["normalized"] for token in added}) < 2  # else some are looked for before others

@@ -1,7 +1,7 @@
 """Processes that tokenise: each makes whole shards, so the outcome is the same whatever their number.
 
-They are spawned, not forked (threads of torch and polars do not survive a fork), load no torch, and end with the process
-that started them: when it is done, is interrupted, or is killed.
+They are spawned, not forked (threads of torch and polars do not survive a fork), load no torch, and end with the
+process that started them: when it is done, is interrupted, or is killed.
 """
 
 import multiprocessing
@@ -32,7 +32,7 @@ FEW = 16_384
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Records to make a shard of; `path` is the file to write. With `cut` they are too long: `lengths`, `max_tokens`."""
+    """Records to make a shard of, and the file to write. With `cut` they have `lengths` above `max_tokens`."""
 
     records: Iterable[Record]
     path: Path | None = None
@@ -59,6 +59,7 @@ class Workers:
         self._count = len(os.sched_getaffinity(0)) if count is None else count
         self._pool: ProcessPoolExecutor | None = None
         self._started: list[BaseProcess] = []
+        self._others: set[BaseProcess] = set()
 
     def __enter__(self) -> "Workers":
         return self
@@ -74,14 +75,14 @@ class Workers:
 
     def made(self, jobs: Sequence[Job], records: int) -> Iterator[Made]:
         """Make the shards of so many records, in the order of the jobs. Raises ModelError where a process dies."""
-        if self._count < 1 or records < FEW or len(jobs) < 2 or not self._start():
+        worth = self._count > 0 and records >= FEW and len(jobs) > 1
+        if not worth or (pool := self._started_pool()) is None:
             yield from (_made(job, self._template, self._words) for job in jobs)
             return
-        assert self._pool is not None
         try:
-            futures: list[Future[Made]] = [self._pool.submit(_work, job) for job in jobs]
-            known = set(self._started)
-            self._started += [p for p in multiprocessing.active_children() if p not in known and p not in self._others]
+            futures: list[Future[Made]] = [pool.submit(_work, job) for job in jobs]
+            others = {*self._others, *self._started}
+            self._started += [process for process in multiprocessing.active_children() if process not in others]
             for future in futures:
                 yield future.result()
         except BrokenProcessPool as error:
@@ -92,13 +93,13 @@ class Workers:
                 "free some memory, or give --workers 1, or --workers 0 for none",
             ) from error
 
-    def _start(self) -> bool:
-        """Start the processes; False where the tokenizer cannot be sent to them."""
+    def _started_pool(self) -> ProcessPoolExecutor | None:
+        """Start the processes, once; None where the tokenizer cannot be sent to them."""
         if self._pool is None:
             try:
                 pickle.dumps(self._template.tokenizer)
             except Exception:  # noqa: BLE001 # a tokenizer of somebody's own code: pickle raises whatever that does
-                return False
+                return None
             self._others = set(multiprocessing.active_children())
             self._pool = ProcessPoolExecutor(
                 self._count,
@@ -106,7 +107,7 @@ class Workers:
                 initializer=_begin,
                 initargs=(self._template.tokenizer, self._template.name),
             )
-        return True
+        return self._pool
 
 
 _OURS: list[tuple[Template, Words]] = []

@@ -165,7 +165,8 @@ def test_the_first_changes_are_there_without_the_script_and_all_of_them_as_data(
 ) -> None:
     body = re.findall(r'id="changes-table".*?</table>', diff_html, re.DOTALL)[0]
     assert body.count('<th scope="row">') == changes.ROWS_A_PAGE
-    data = json.loads(re.search(r'id="changes-data">(.*?)</script>', diff_html, re.DOTALL)[1])  # pyright: ignore[reportOptionalSubscript]
+    (block,) = re.findall(r'id="changes-data">(.*?)</script>', diff_html, re.DOTALL)
+    data = json.loads(block)
     assert len(data["rows"]) == account.diff.changes.height
     assert set(HOSTILE) <= set(data["texts"])
 

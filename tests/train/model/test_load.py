@@ -14,7 +14,7 @@ from tests.train.world import make_records, small_llama
 from train.model import tiny
 from train.model.load import Base, Trainee, adapt, choose_device, load_base, located
 from train.preflight.selftest import self_test
-from train.run.loop import save_weights
+from train.run.weights import save_weights
 from train.text.template import Encoded
 
 
@@ -30,7 +30,7 @@ def test_weights_saved_in_half_precision_are_trained_in_fp32(model_folder: Path)
 
 @pytest.mark.parametrize(
     ("remove", "said"),
-    [("tokenizer", "no tokenizer in the folder"), ("config.json", "no config.json"), ("model", "cannot be loaded")],
+    [("tokenizer", "no tokenizer in the folder"), ("config.json", "no config.json"), ("model", "no model.safetensors")],
 )
 def test_a_folder_that_lacks_something_says_what(model_folder: Path, remove: str, said: str) -> None:
     for file in model_folder.glob(f"{remove}*"):

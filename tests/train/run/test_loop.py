@@ -21,7 +21,7 @@ from train.plan import make_plan
 from train.run import checkpoint, folder, loop
 from train.run.checkpoint import Cursor, Identity
 from train.run.folder import RunFolder
-from train.run.loop import Run
+from train.run.parts import Run
 from train.step.optimizer import lr_at, make_optimizer
 from train.text.template import Encoded
 from train.text.tokens import Tokens
@@ -82,14 +82,14 @@ def test_killed_after_any_step_and_resumed_gives_the_same_weights_metrics_and_cu
     def kill(_: int) -> None:
         raise KilledError
 
-    for step in range(1, 13):
+    for step in (1, 4, 7, 12):  # before a checkpoint, at one, after an evaluation, at the last step
         path = tmp_path / f"killed-{step}"
         with pytest.raises(KilledError):
             loop.train(run_in(path, Watcher(lambda s, at=step: kill(s) if s == at else None)), resume=False)
         resumed = run_in(path)
         again, _ = loop.train(resumed, resume=True)
         assert same(weights_of(resumed), expected), step
-        assert replace(again, seconds=0) == replace(cursor, seconds=0)
+        assert timeless(again) == timeless(cursor)
         assert lines(resumed) == lines(whole)
 
 
@@ -114,11 +114,18 @@ def test_fp16_learns_and_a_step_that_overflows_changes_no_weight(
     assert cursor.last_loss < cursor.first_loss
 
 
+def timeless(cursor: Cursor) -> Cursor:
+    return replace(cursor, seconds=0, wall=0, begun=0)
+
+
+TIMES = {"tokens_per_s", "seconds", "memory_gb"}
+
+
 def lines(run: Run) -> list[dict[str, Any]]:
-    return [{k: v for k, v in line.items() if k != "tokens_per_s"} for line in run.folder.metrics()]
+    return [{k: v for k, v in line.items() if k not in TIMES} for line in run.folder.metrics()]
 
 
-@pytest.mark.parametrize("fatal_call", range(1, 9))
+@pytest.mark.parametrize("fatal_call", [1, 3, 6, 8])
 def test_killed_while_a_folder_is_written_the_run_resumes_to_the_same_weights(
     tmp_path: Path, run_in: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, fatal_call: int
 ) -> None:
@@ -182,7 +189,7 @@ def test_a_broken_checkpoint_is_one_line_with_the_way_out(tmp_path: Path, run_in
     loop.train(run_in(tmp_path / "run", max_steps=2), resume=False)
     weights = tmp_path / "run" / "checkpoints" / "step-2" / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:40])
-    with pytest.raises(InputError, match="Remove this folder"):
+    with pytest.raises(InputError, match=r"weights.safetensors is not what was written.*remove this folder"):
         loop.train(run_in(tmp_path / "run", max_steps=2), resume=True)
 
 
@@ -226,7 +233,7 @@ def test_training_stops_when_the_validation_loss_stops_falling_and_best_is_the_l
     assert found.index(min(found)) == len(found) - 3
     assert cursor.best_step == watcher.evaluations[-3].step
     again, _ = loop.train(run_in(tmp_path / "run", **settings), resume=True)
-    assert again == cursor
+    assert timeless(again) == timeless(cursor)
 
 
 def test_metrics_hold_what_the_design_names(tmp_path: Path, run_in: Callable[..., Run]) -> None:
@@ -242,7 +249,7 @@ def test_metrics_hold_what_the_design_names(tmp_path: Path, run_in: Callable[...
 
 def test_the_learning_rate_rises_then_follows_a_cosine_to_zero() -> None:
     config = TrainConfig(lr=1.0, warmup_ratio=0.1)
-    rates = [lr_at(step, 100, config) for step in range(100)]
+    rates = [lr_at(step / 100, config) for step in range(100)]
     assert all(rate > 0 for rate in rates)
     assert rates[:11] == sorted(rates[:11])
     assert rates[10] == 1.0

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from schemas.run_files import read_run
 from tests.runs import answers, falling, healthy_run, record_rows, write_run
-from train.run.verdict import Finding, judge, judge_folder, kinds, repeated_share
+from train.run.finding import Finding
+from train.run.fit import repeated_share
+from train.run.verdict import judge, judge_folder, kinds
 
 EVALUATIONS = range(0, 201, 20)
 
@@ -265,7 +267,7 @@ SHAPES = {
 def test_noise_of_any_shape_on_a_curve_at_rest_is_not_over_fitting(tmp_path: Path, shape: str) -> None:
     """200 runs: at most one in fifty is called so."""
     called = 0
-    base = read_run(healthy_run(tmp_path / "run", train=falling(200, 2.5, 1.0, rate=2)))
+    base = read_run(healthy_run(tmp_path / "run", train=falling(200, 2.5, 1.0, rate=2), records=None))
     rest = np.array(falling(16, 2.6, 1.6, noise=0, rate=12))
     from dataclasses import replace
 

@@ -24,8 +24,8 @@ def plain_loss(trainee: Trainee, examples: tuple[Example, ...]) -> torch.Tensor:
     """The reference: each record alone, stock attention, all logits, -100 labels, summed; divided by all targets."""
     total = torch.zeros(())
     for example in examples:
-        ids = torch.from_numpy(example.input_ids).long()[None]
-        labels = torch.where(torch.from_numpy(example.supervised), ids[0], IGNORE)
+        ids = torch.tensor(example.input_ids, dtype=torch.int64)[None]
+        labels = torch.where(torch.tensor(example.supervised), ids[0], IGNORE)
         logits = trainee.network(input_ids=ids, use_cache=False).logits[0]
         total = total + F.cross_entropy(logits[:-1], labels[1:], ignore_index=IGNORE, reduction="sum")
     return total / sum(e.targets for e in examples)

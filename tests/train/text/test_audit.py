@@ -191,6 +191,7 @@ def test_a_tokenizer_that_cannot_be_loaded_is_one_clear_line(tmp_path: Path, mak
 
 
 def test_a_tool_call_that_the_template_leaves_out_is_a_dropped_row(template: Template) -> None:
+    template.tokenizer.chat_template = PLAIN
     call: Any = '[{"function": {"name": "look_up", "arguments": "{}"}}]'
     one = record(1, ("user", "the cat?"), ("assistant", "sat."))
     calling = dataclasses.replace(one, messages=(*one.messages[:1], Message("assistant", "sat.", None, call)))

@@ -1,0 +1,198 @@
+"""Where a model comes from: a hub by id and commit, or a folder; no pickle is opened, no code is run unasked."""
+
+import errno
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from schemas.errors import ModelError
+from schemas.train_config import TrainConfig
+from tests.train.model.conftest import logits_of
+from tests.train.model.hub import COMMIT, Hub, serve
+from train.model import source
+from train.model.base import Base
+from train.model.load import load_base
+
+CODE = """
+from transformers import LlamaConfig, LlamaForCausalLM
+class OurConfig(LlamaConfig):
+    model_type = "ours"
+class OurModel(LlamaForCausalLM):
+    config_class = OurConfig
+"""
+
+
+def load(name: str | Path, **settings: object) -> Base:
+    return load_base(TrainConfig(model=str(name), device="cpu", **settings), [])  # type: ignore[arg-type] # of a TrainConfig
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    with serve() as running:
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", running.url)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_PROGRESS_BARS", True)
+        yield running
+
+
+@pytest.mark.parametrize("revision", [None, "v1", COMMIT])
+def test_a_model_of_the_hub_is_what_its_commit_says(
+    hub: Hub, saved: Callable[..., Path], revision: str | None
+) -> None:
+    folder = saved()
+    (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n# A model\n")
+    (folder / "consolidated.safetensors").write_bytes(b"the same weights in another format")
+    hub.repos["org/small"] = folder
+    base = load("org/small", revision=revision)
+    assert base.digest == f"hub:{COMMIT}"
+    assert base.model.name_or_path == "org/small"
+    assert base.source is not None
+    assert (base.source.commit, base.source.license()) == (COMMIT, "apache-2.0")
+    base.model.set_attn_implementation("sdpa")
+    torch.testing.assert_close(
+        logits_of(base.model, [1, 2, 3]), logits_of(AutoModelForCausalLM.from_pretrained(folder), [1, 2, 3])
+    )
+    assert not any("consolidated" in path for path in hub.asked if "resolve" in path)
+
+
+def test_what_was_fetched_is_found_again_without_a_network(
+    hub: Hub, saved: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.repos["org/small"] = saved()
+    load("org/small")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    hub.asked.clear()
+    assert load("org/small").digest == f"hub:{COMMIT}"
+    assert hub.asked == []
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "said"),
+    [
+        ("org/nothing", {}, "the hub has no such model, or it is private.*hf auth login"),
+        ("org/gated", {}, r"gated, and you have no access.*accept its terms at http\S+/org/gated"),
+        ("org/broken", {}, "answers with 500"),
+        ("org/small", {"revision": "v9"}, "no revision v9"),
+        ("no such name", {}, "no name that the hub could have"),
+        ("a/b/c", {}, "no such folder"),
+    ],
+)
+def test_what_the_hub_refuses_is_one_line_that_says_what_to_do(
+    hub: Hub, saved: Callable[..., Path], name: str, settings: dict[str, str], said: str
+) -> None:
+    folder = saved()
+    hub.repos |= {"org/small": folder, "org/gated": folder, "org/broken": folder}
+    hub.refuse |= {"org/gated": (403, "GatedRepo"), "org/broken": (500, "Boom")}
+    with pytest.raises(ModelError, match=said) as error:
+        load(name, **settings)
+    assert "\n" not in str(error.value)
+
+
+def test_a_hub_that_cannot_be_reached_is_told(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serve() as gone:
+        pass
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", gone.url)
+    with pytest.raises(ModelError, match="gives no answer.*check the name and the network"):
+        load("org/small")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ModelError, match="HF_HUB_OFFLINE is set"):
+        load("org/small")
+
+
+def test_a_full_disk_is_told_with_the_folder_that_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(source, "snapshot_download", full)
+    with pytest.raises(ModelError, match=r"no space left for it in .*HF_HUB_CACHE"):
+        load("org/small")
+
+
+def test_pickled_weights_are_refused_with_how_to_convert_them(saved: Callable[..., Path]) -> None:
+    folder = saved()
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(b"\x80\x04cos\nsystem\n")
+    with pytest.raises(ModelError, match=r"its weights are pickled \(pytorch_model\.bin\).*save_pretrained"):
+        load(folder)
+
+
+def test_pickled_weights_of_the_hub_are_not_even_fetched(hub: Hub, saved: Callable[..., Path]) -> None:
+    folder = saved()
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    hub.repos["org/old"] = folder
+    with pytest.raises(ModelError, match=r"no model\.safetensors.*a pickle can run code.*convert"):
+        load("org/old")
+    assert not any("pytorch_model" in path for path in hub.asked if "resolve" in path)
+
+
+def test_weights_that_an_index_names_and_nobody_has_are_refused(saved: Callable[..., Path]) -> None:
+    folder = saved()
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00002.safetensors")
+    names = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
+    with pytest.raises(ModelError, match="model-00002-of-00002.safetensors is missing"):
+        load(folder)
+
+
+@pytest.fixture
+def with_code(saved: Callable[..., Path]) -> Path:
+    """A model that only its own Python can load."""
+    folder = saved()
+    settings = json.loads((folder / "config.json").read_text())
+    settings |= {"model_type": "ours", "architectures": ["OurModel"]}
+    settings["auto_map"] = {"AutoConfig": "modeling_ours.OurConfig", "AutoModelForCausalLM": "modeling_ours.OurModel"}
+    (folder / "config.json").write_text(json.dumps(settings))
+    (folder / "modeling_ours.py").write_text(CODE)
+    return folder
+
+
+def test_code_that_comes_with_a_model_is_not_run_unasked(with_code: Path) -> None:
+    (with_code / "modeling_ours.py").write_text("raise SystemExit('it was run')")
+    with pytest.raises(ModelError, match=r"only by Python that it brings along.*--trust-remote-code"):
+        load(with_code)
+
+
+def test_code_that_is_trusted_is_named_and_belongs_to_the_digest(
+    with_code: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "modules"))
+    base = load(with_code, trust_remote_code=True)
+    assert type(base.model).__name__ == "OurModel"
+    assert any("runs the code of" in note and "modeling_ours.py" in note for note in base.notes)
+    (with_code / "modeling_ours.py").write_text(CODE + "\n# another\n")
+    assert load(with_code, trust_remote_code=True).digest != base.digest
+
+
+def test_code_of_another_repository_is_refused(with_code: Path) -> None:
+    settings = json.loads((with_code / "config.json").read_text())
+    settings["auto_map"] = {name: f"else/where--{entry}" for name, entry in settings["auto_map"].items()}
+    (with_code / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(ModelError, match=r"another repository \(else/where\)"):
+        load(with_code, trust_remote_code=True)
+
+
+def test_a_model_that_was_quantised_before_is_refused(saved: Callable[..., Path]) -> None:
+    folder = saved()
+    settings = json.loads((folder / "config.json").read_text())
+    settings["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    (folder / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(ModelError, match="quantised already"):
+        load(folder)
+
+
+def test_a_revision_of_a_folder_is_refused(saved: Callable[..., Path]) -> None:
+    with pytest.raises(ModelError, match="is a folder"):
+        load(saved(), revision="v1")
+
+
+@pytest.mark.parametrize("card", ["", "# no header", "---\nlicense: [", "---\n- a list\n---\n", "---\nlicense: 3\n---\n"])
+def test_a_licence_that_is_not_stated_is_unknown(tmp_path: Path, card: str) -> None:
+    (tmp_path / "README.md").write_text(card)
+    assert source.Source("x", tmp_path).license() is None

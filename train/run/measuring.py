@@ -1,0 +1,60 @@
+"""What is measured of the weights during a run: losses of records, answers to prompts. A signal ends it at once."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+
+from train.evaluation.losses import Evaluation, Losses, evaluation, record_losses
+from train.evaluation.samples import answer
+from train.run.parts import Run
+from train.text.tokens import Example
+
+
+def evaluate(run: Run, step: int, caught: Sequence[int] = ()) -> Evaluation:
+    """Score the validation split, which has at least one record; write its metrics and tell of it."""
+    found = evaluation(step, score(run, run.val, "validation", caught))
+    run.measured(found.metrics())
+    run.folder.log(f"step {step}: validation loss {found.overall.loss:.4f}, perplexity {found.overall.perplexity:.2f}")
+    run.listener.evaluated(found)
+    return found
+
+
+def sample(run: Run, step: int, caught: Sequence[int] = ()) -> None:
+    """Answer the run's prompts, and add the answers to samples.jsonl."""
+    if run.template is None or not run.prompts:
+        return
+    said = answer(
+        run.trainee,
+        run.template,
+        run.prompts,
+        step=step,
+        new_tokens=run.config.sample_tokens,
+        on_answers=unless(caught, lambda _: None),
+    )
+    for one in said:
+        run.folder.append("samples.jsonl", asdict(one))
+
+
+def score(run: Run, examples: Sequence[Example], what: str, caught: Sequence[int] = ()) -> Losses:
+    """Give the loss of each example under the current weights; whoever listens hears of it as work named `what`."""
+    return record_losses(
+        run.trainee,
+        examples,
+        max_tokens=run.plan.max_tokens,
+        micro_batch=run.config.micro_batch,
+        on_records=unless(caught, run.listener.work(what, len(examples))),
+    )
+
+
+class SignalledError(Exception):
+    """A signal came while something was measured."""
+
+
+def unless(caught: Sequence[int], tell: Callable[[int], None]) -> Callable[[int], None]:
+    """Pass on what is told, and stop once a signal has come."""
+
+    def told(done: int) -> None:
+        if caught:
+            raise SignalledError
+        tell(done)
+
+    return told
