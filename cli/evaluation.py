@@ -145,7 +145,8 @@ def _rows(
     from cli.compare import open_run
     from schemas.dataset import open_dataset
 
-    opened = open_run(str(folder.path), store, own_store=own_store)
+    # The store that was typed is that of --manifest; the run's own rows lie where the run says.
+    opened = open_run(str(folder.path), store, own_store=own_store and manifest is None)
     notes: list[str] = []
     if manifest is None:
         dataset, reference = opened.dataset(), ""

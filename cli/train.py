@@ -31,7 +31,7 @@ from schemas.train_config import PRESETS, TINY_DEFAULTS, Preset, TrainConfig
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from schemas.dataset import Dataset
+    from schemas.dataset import Dataset, Records
     from train.evaluation.losses import Evaluation
     from train.run.outcome import Result
     from train.run.reading import StepMetrics
@@ -298,6 +298,7 @@ def _with_others(config: TrainConfig, data: "Data", dataset: "Dataset", store: P
     """Add what comes from beside the train and val rows: records to replay, scores to order by."""
     from cli.curriculum import read_scores
     from cli.replay import open_replay
+    from schemas.dataset import open_dataset
 
     data = replace(data, scores=read_scores(dataset, config.curriculum))
     if replayed := open_replay(config, dataset, store):
@@ -308,7 +309,22 @@ def _with_others(config: TrainConfig, data: "Data", dataset: "Dataset", store: P
             replay_digest=replayed.digest,
             replay_known=replayed.known,
         )
+    if config.general is not None:
+        other = open_dataset(config.general, store)
+        data = replace(data, general=_general(other, f"--general {config.general}"))
+        if not config.general.endswith(".json"):  # by its number, so that a resumed run measures the same
+            config = config.model_copy(update={"general": f"{other.manifest.name}@{other.manifest.seq}"})
+    elif replayed:
+        data = replace(data, general=replayed.dataset.records("val") or None)
     return config, data
+
+
+def _general(dataset: "Dataset", where: str) -> "Records":
+    """Give the rows that forgetting is measured on: val, else test, else train, which a dataset without a split has."""
+    for split in ("val", "test", "train"):
+        if records := dataset.records(split):
+            return records
+    raise ConfigError(where, "no kept rows", "at least one")
 
 
 def _default_folder(data: "Data", config: TrainConfig) -> Path:
@@ -354,9 +370,13 @@ def _tell(result: "Result") -> None:
                 (f"  {source}", f"{before.by_source[source].perplexity:,.1f}", f"{found.perplexity:,.1f}")
                 for source, found in after.by_source.items()
             ]
+    if kept := ending.forgetting:
+        after_run = f"{kept.after.perplexity:,.1f}" if kept.after else ""
+        rows.append((f"general {kept.reference}", f"{kept.before.perplexity:,.1f}", after_run))
     speed = f"{cursor.tokens / cursor.seconds:,.0f} tokens/s" if cursor.seconds else "no steps"
+    paid = f", cost {ending.cost:,.2f}" if ending.cost is not None else ""
     table(
-        f"{number(cursor.step)} steps, {number(cursor.tokens)} tokens, {speed}, {result.seconds:,.0f} s in all",
+        f"{number(cursor.step)} steps, {number(cursor.tokens)} tokens, {speed}, {result.seconds:,.0f} s in all{paid}",
         ("", "#before", "#after"),
         rows,
     )

@@ -246,10 +246,13 @@ def _runs(dataset: Dataset, store: Store, row_id: str) -> Iterator[Event]:
 
 def _trained(run: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
     """Say what a run did with a row: learnt from it, or was measured on it; and its loss, in nats per target."""
-    did = "trained on it" if facts.get("split", "train") == "train" else f"was measured on it, as {facts['split']}"
+    read = facts.get("split", "train") in {"train", "replay"}
+    did = "trained on it" if read else f"was measured on it, as {facts['split']}"
+    if facts.get("split") == "train" and facts.get("seen") == 0:
+        did = "ended before it was read"
     of = f", version {run['seq']}" if run.get("seq") is not None else ""
-    before = f"{facts['loss_before']:.3f} before, " if facts.get("loss_before") is not None else ""
-    loss = f": loss {before}{facts['loss']:.3f} after" if facts.get("loss") is not None else ""
+    before = f"{facts['loss_before']:.3f} -> " if facts.get("loss_before") is not None else ""
+    loss = f": loss {before}{facts['loss']:.3f}" if facts.get("loss") is not None else ""
     return f"run {run['run_id']}{of}, {did}{loss}"
 
 

@@ -19,6 +19,8 @@ POINTS = 240
 """Points of a line: more than a screen can tell apart in a chart of this width."""
 SMOOTH = 25
 """A smoothed line averages over one 25th of the run."""
+OUTSIDE = 0.05
+"""Share of the stretches whose lowest or highest value may lie beyond the scale."""
 MOST_DOTS = 60
 """Points that are marked one by one."""
 WIDE, WIDE_HEIGHT, SMALL_HEIGHT = 900, 300, 150
@@ -115,7 +117,7 @@ def lines(
     shapes = [(line, *_shape(line)) for line in drawn if len(line.curve)]
     first = min((float(shape.step[0]) for _, shape, *_ in shapes), default=0.0)
     last = max((float(shape.step[-1]) for _, shape, *_ in shapes), default=1.0)
-    limits = _limits([shape.value for _, shape, *_ in shapes], log=log, from_zero=from_zero)
+    limits = _limits([_reach(*shape) for _, *shape in shapes], log=log, from_zero=from_zero)
     scale = _Scale((first, max(last, first + 1)), limits, log, box[2] * width, box[3] * height)
     axes.set_xlim(*scale.x)
     axes.set_ylim(*scale.y)
@@ -127,8 +129,9 @@ def lines(
         axes.axvline(mark.step, color=colour(mark.role), linewidth=1, linestyle=(0, (1, 3)))
     for line, shape, lowest, highest in shapes:
         if line.how == "raw" and len(shape) < len(line.curve):
-            spread = scale.within(lowest), scale.within(highest)
-            axes.fill_between(shape.step, *spread, color=colour(line.role), alpha=0.22, linewidth=0)
+            around = np.concatenate([lowest, highest[::-1]])
+            there = np.concatenate([shape.step, shape.step[::-1]])
+            axes.fill(there, scale.within(around), color=colour(line.role), alpha=0.22, linewidth=0)
         else:
             _draw(axes, line, Curve(shape.step, scale.within(shape.value)))
     if trouble is not None and len(trouble):
@@ -142,6 +145,11 @@ def _shape(line: Line) -> tuple[Curve, Floats, Floats]:
         means, _, _ = binned(moving_mean(line.curve))
         return means, means.value, means.value
     return binned(line.curve)
+
+
+def _reach(shape: Curve, low: Floats, high: Floats) -> Floats:
+    """Give the values that a scale must hold: all of the line, and most of its spread."""
+    return np.array([*shape.value, np.quantile(low, OUTSIDE), np.quantile(high, 1 - OUTSIDE)])
 
 
 def _limits(values: Sequence[Floats], *, log: bool, from_zero: bool) -> tuple[float, float]:

@@ -144,7 +144,7 @@ def run_page(
         "evidence": _evidence,
         "summary": summary(run),
         "manifest": str(facts.get("manifest") or "")[:16],
-        "known": [(name, str(facts[key])) for name, key in _FACTS if facts.get(key)],
+        "said": [(name, str(facts[key])) for name, key in _FACTS if facts.get(key)],
         "versions": {name: str(version) for name, version in _mapping(facts.get("versions")).items()},
         "weights": [_figure(run.preflight.get(name)) for name in ("trainable_weights", "weights")],
         "settings": {name: run.settings[name] for name in SETTINGS if run.settings.get(name) not in (None, "", ())},

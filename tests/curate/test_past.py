@@ -100,5 +100,5 @@ def test_why_tells_which_runs_trained_on_a_row_with_its_loss_and_split(mix: Data
     pl.DataFrame(losses).write_ipc(tmp_path / "records.arrow")
     store.register_run("r1", {"dataset": "d", "seq": 4}, tmp_path / "records.arrow")
     [event] = [e for e in why(mix, store, "s:3").history if e.stage == "train"]
-    assert event.what == "run r1, version 4, was measured on it, as val: loss 2.000 before, 0.500 after"
+    assert event.what == "run r1, version 4, was measured on it, as val: loss 2.000 -> 0.500"
     assert (event.facts["loss"], event.facts["split"]) == (0.5, "val")

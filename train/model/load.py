@@ -127,7 +127,7 @@ def _load(config: TrainConfig, name: str, found: Source, device: Device, *, dige
         raise _load_error(name, error) from error
     notes += _check_weights(name, loaded)
     added, new = vocabulary.add_tokens(tokenizer, config.add_tokens)
-    vocabulary.fit(model, tokenizer, new, name)
+    vocabulary.fit(model, tokenizer, added=added, new=new, name=name)
     if added:
         before = len(added) - len(new)
         known = f" ({before} of them were in the vocabulary before)" if before else ""

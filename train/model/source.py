@@ -104,6 +104,8 @@ def _hub_error(model: str, revision: str | None, error: Exception) -> ModelError
     """Say what the hub's refusal means, and what to do about it."""
     where, expected = f"--model {model}", "a model's folder, a hub id, or tiny"
     page = f"{constants.ENDPOINT}/{model}"
+    if isinstance(error, LocalEntryNotFoundError) and isinstance(error.__cause__, HfHubHTTPError):
+        error = error.__cause__  # it did answer
     match error:
         case GatedRepoError():  # the first of its kind: it is also a RepositoryNotFoundError
             found, expected = "gated, and you have no access", "access"

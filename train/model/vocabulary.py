@@ -32,16 +32,23 @@ def add_tokens(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[str]) -> tup
     return tuple(int(vocabulary[token]) for token in wanted), new
 
 
-def fit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, new: Sequence[str], name: str) -> None:
-    """Give each of the `new` tokens a row in the embeddings, at the mean of those that there are.
+def fit(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    added: Sequence[int],
+    new: Sequence[str],
+    name: str,
+) -> None:
+    """Give the `added` tokens that are `new`, or that the model has no row for, one at the mean of those that there are.
 
-    Raises ModelError for a tokenizer that has more tokens than the model has embeddings, but for the new ones.
+    Raises ModelError for a tokenizer that has more tokens than the model has embeddings, but for the added ones.
     """
     embeddings = _weight(model.get_input_embeddings())
     rows = len(embeddings)
     vocabulary = tokenizer.get_vocab()
-    new_ids = [int(vocabulary[token]) for token in new]
-    without = sorted((i, token) for token, i in vocabulary.items() if i >= rows and i not in set(new_ids))
+    new_ids = sorted({int(vocabulary[token]) for token in new} | {i for i in added if i >= rows})
+    without = sorted((i, token) for token, i in vocabulary.items() if i >= rows and i not in added)
     if without:
         named = ", ".join(repr(token) for _, token in without[:3]) + (", …" if len(without) > 3 else "")
         raise ModelError(

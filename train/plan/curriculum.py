@@ -48,7 +48,7 @@ def in_order(scores: npt.NDArray[np.float64], others: int, rows: int) -> npt.NDA
     Equal scores stay in the order in which they come, NaN comes last; the others are spread evenly. `rows` is about how
     many rows all of them fill.
     """
-    buckets = max(1, min(max(rows // BUCKET_ROWS, FEWEST), MOST, rows))
+    buckets = max(1, min(max(rows // BUCKET_ROWS, FEWEST), MOST, rows // 2))
     bucket = np.empty(len(scores), np.int64)
     bucket[np.argsort(scores, kind="stable")] = np.arange(len(scores)) * buckets // max(1, len(scores))
     return np.concatenate([bucket, np.arange(others) * buckets // max(1, others)])

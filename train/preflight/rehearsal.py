@@ -99,6 +99,8 @@ def rehearse(trainee: Trainee, tokens: Tokens, plan: Plan, config: TrainConfig) 
                 torch.cuda.reset_peak_memory_stats(device)
             seconds = 0.0
             for _ in range(2):
+                for p in trained:
+                    p.grad = None
                 started = time.perf_counter()
                 on_device = batch.to(device)
                 with trainee.device.compute():
@@ -108,8 +110,6 @@ def rehearse(trainee: Trainee, tokens: Tokens, plan: Plan, config: TrainConfig) 
                 if device.type == "cuda":
                     torch.cuda.synchronize(device)
                 seconds = time.perf_counter() - started
-                for p, grad in zip(trained, before, strict=True):
-                    p.grad = grad
                 if seconds > QUICK_S:
                     break
     finally:

@@ -56,10 +56,10 @@ NAMES = {
     "manifest": "the manifest",
     "train_visible": "the rows of the dataset",
     "template": "the chat template",
+    "replay": "the dataset of --replay",
     "plan": "the plan (records, lengths, seed or batch)",
     "base": "the base model",
     "tokenizer": "the tokenizer",
-    "replay": "the dataset of --replay",
     "general": "the dataset of --general",
 }
 """What people call the parts of an identity, in the order in which they are compared."""

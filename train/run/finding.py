@@ -23,6 +23,8 @@ MIN_STEPS = 10
 
 SURE = 2.0
 """Standard errors, or times the noise, from which a difference is taken for real: one chance in twenty, each."""
+LEARNT = 0.02
+"""Nats by which the validation loss must fall for a run to have taught anything: 2% of perplexity."""
 SMALL = 0.01
 """Nats that do not matter: 1% of perplexity, less than runs of other seeds differ by."""
 

@@ -9,6 +9,7 @@ import polars as pl
 
 from schemas.run_files import Curve, RunFiles, Sample
 from train.run.finding import (
+    LEARNT,
     MIN_EVALUATIONS,
     MIN_RECORDS,
     SMALL,
@@ -38,8 +39,6 @@ REPEATED = 0.2
 NGRAM, MIN_WORDS, MIN_ANSWERS = 4, 12, 4
 """Words of a gram; words an answer must have to repeat any; answers before and after that must be there."""
 
-LEARNT = 0.02
-"""Nats by which the validation loss must fall for a run to have taught anything: 2% of perplexity."""
 STEEP = 0.15
 """Share of the whole fall that came in the last quarter of the run: an even fall has 0.25, one that has come to rest
 under a decaying learning rate below 0.05."""
@@ -203,7 +202,7 @@ def under_fitting(run: RunFiles, *, over: bool) -> Iterator[Finding]:
         return
     start, low = float(val.value[0]), float(val.value.min())
     higher = times_rate(run, 5)
-    if start - low < LEARNT:
+    if start - low < LEARNT and float(val.value[-1]) - start < LEARNT:
         paired = _paired(run)
         yield Finding(
             "under-fitting",
@@ -213,7 +212,7 @@ def under_fitting(run: RunFiles, *, over: bool) -> Iterator[Finding]:
             f"Raise the rate ({higher}), train for more steps, or train more weights (a higher --lora-r, --method "
             f"full). At perplexity {perplexity(start)} the base model may also know this data already.",
         )
-    elif len(val) >= MIN_EVALUATIONS and not over:
+    elif start - low >= LEARNT and len(val) >= MIN_EVALUATIONS and not over:
         yield from _unfinished_fall(val, higher)
 
 

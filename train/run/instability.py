@@ -50,7 +50,7 @@ def instability(run: RunFiles) -> Iterator[Finding]:
         yield Finding(
             "instability",
             "warning",
-            f"{len(late)} of {len(train)} steps changed nothing: their fp16 gradients overflowed.",
+            f"{len(late):,} of {len(train):,} steps changed nothing: their fp16 gradients overflowed.",
             {"steps": late[:20], "skipped": len(late)},
             f"Use --precision bf16 where the GPU has it, or a lower rate ({lower}).",
         )
@@ -82,9 +82,10 @@ def _leap(run: RunFiles, train: Curve, lower: str) -> Iterator[Finding]:
             f"Lower the rate ({lower}), warm up for longer (--warmup-ratio 0.1), and use best/.",
         )
     elif over >= least and not hard_first:
+        worse = len(val) > 1 and float(val.value[-1]) > float(val.value[0])
         yield Finding(
             "instability",
-            "warning",
+            "problem" if worse else "warning",
             f"The loss rose above its start before it fell: {began:.3f} at first, {means.value[peak]:.3f} on average "
             f"around step {int(means.step[peak])}, {means.value[-1]:.3f} at the end.",
             {"over_start": round(over, 4), "noise": round(noise, 4), "peak_step": int(means.step[peak])},
@@ -108,7 +109,7 @@ def _spikes(run: RunFiles, lower: str) -> Iterator[Finding]:
     yield Finding(
         "instability",
         "warning" if many else "note",
-        f"The loss leapt at {count} of {steps} steps{leapt}{expected}."
+        f"The loss leapt at {count:,} of {steps:,} steps{leapt}{expected}."
         if count > 1
         else f"The loss leapt once{leapt}{expected}.",
         {"spikes": [s.step for s in high[:20]], "count": count, "records": often},

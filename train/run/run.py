@@ -272,12 +272,12 @@ def _replay(config: TrainConfig, data: Data, encoder: Encoder, max_tokens: int, 
     encoded = encoder.encode(data.replay, max_tokens=max_tokens, overlong=config.overlong)
     tokens = encoded.examples
     own = np.asarray([record_id(name) not in data.replay_known for name in tokens.ids.to_pylist()], np.bool_)
-    refused = "; ".join(str(refused) for refused in count_refused("replay", encoded.refusals))
-    said = f"{len(data.replay_known):,} left out that train or val hold too" + (f"; {refused}" if refused else "")
+    known = [f"{len(data.replay_known):,} left out that train or val hold too"] if data.replay_known else []
+    told = [*known, *(str(refused) for refused in count_refused("replay", encoded.refusals))]
     if not own.any():
-        raise CheckFailedError(f"--replay {config.replay}", f"no record can be replayed: {said}", "some")
+        raise CheckFailedError(f"--replay {config.replay}", f"no record can be replayed: {'; '.join(told)}", "some")
     reference, share = replayed
-    say(f"{share:.1%} of each epoch's records are replayed from the {own.sum():,} of {reference}; {said}")
+    say("; ".join([f"{share:.1%} of each epoch's records are drawn from the {own.sum():,} of {reference}", *told]))
     return replace(encoded, examples=tokens.chosen(own))
 
 

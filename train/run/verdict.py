@@ -21,6 +21,7 @@ import polars as pl
 
 from schemas.run_files import RunFiles, read_run
 from train.run.finding import (
+    LEARNT,
     LEVELS,
     MIN_EVALUATIONS,
     MIN_RECORDS,
@@ -31,6 +32,7 @@ from train.run.finding import (
     gap_of,
     mean_of,
     perplexity,
+    times_rate,
     val_records,
 )
 from train.run.fit import over_fitting, under_fitting
@@ -69,6 +71,7 @@ def judge(run: RunFiles) -> tuple[Finding, ...]:
     found = [*unstable, *over_fitting(run)]
     if not broke:  # what a broken run did not learn is no matter of too few steps
         found += under_fitting(run, over=any(finding.kind == "over-fitting" for finding in found))
+        found += _worse(run) if not found else ()
     found += [*_forgetting(run), *_inconclusive(run)]
     if not found:
         found = [_healthy(run)]
@@ -76,6 +79,21 @@ def judge(run: RunFiles) -> tuple[Finding, ...]:
 
 
 # forgetting
+
+
+def _worse(run: RunFiles) -> Iterator[Finding]:
+    """The validation loss ended above its start, and neither its course nor the training loss says why."""
+    val = run.evaluations
+    if len(val) < MIN_EVALUATIONS or val.step[0] != 0 or val.value[-1] - val.value[0] < LEARNT:
+        return
+    start, last = float(val.value[0]), float(val.value[-1])
+    yield Finding(
+        "instability",
+        "problem",
+        f"Validation is worse than before training: its loss went from {start:.3f} to {last:.3f}.",
+        {"start": round(start, 4), "last": round(last, 4), "evaluations": len(val)},
+        f"Lower the rate ({times_rate(run, 1 / 3)}), and compare the train records with the validation records.",
+    )
 
 
 def _forgetting(run: RunFiles) -> Iterator[Finding]:

@@ -58,8 +58,9 @@ class Head:
         layer = self.layer
         if type(layer) is not nn.Linear or type(layer.weight) is not nn.Parameter:
             return None
-        hooked = bool(layer._forward_hooks or layer._forward_pre_hooks)  # noqa: SLF001 # there is no public way to ask
-        plain = layer.bias is None and not hooked and self.multiplier == 1.0 and self.softcap is None
+        bias: Tensor | None = getattr(layer, "bias", None)  # torch types it as always there
+        hooked = any(vars(layer)[name] for name in ("_forward_hooks", "_forward_pre_hooks"))
+        plain = bias is None and not hooked and self.multiplier == 1.0 and self.softcap is None
         return layer.weight if plain else None
 
 
@@ -108,26 +109,29 @@ class _LinearNLL(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, hidden_MC: Tensor, weight_VC: Tensor, labels_M: Tensor, chunk: int, grads: bool) -> Tensor:
+    def forward(  # noqa: PLR0917 # autograd passes inputs by place
+        ctx: Any, hidden_MC: Tensor, weight_VC: Tensor, labels_M: Tensor, chunk: int, grads: bool
+    ) -> Tensor:
         kind = hidden_MC.device.type
         ctx.dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden_MC.dtype
         ctx.chunk = chunk
         ctx.needs = (grads and ctx.needs_input_grad[0], grads and ctx.needs_input_grad[1])
         ctx.save_for_backward(hidden_MC, weight_VC, labels_M)
         nll_M, *ctx.of_sum = _linear_nll(
-            hidden_MC.to(ctx.dtype), weight_VC.to(ctx.dtype), labels_M, None, chunk, ctx.needs
+            hidden_MC.to(ctx.dtype), weight_VC.to(ctx.dtype), labels_M, None, chunk=chunk, needs=ctx.needs
         )
         return nll_M
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_M: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+        (grad_M,) = grad_outputs
         hidden_MC, weight_VC, labels_M = ctx.saved_tensors
         made, ctx.of_sum = ctx.of_sum, None  # held no longer than needed, and good for one pass
         alike = grad_M.numel() == 1 or grad_M.stride() == (0,)  # one number, spread out by a sum: known without a sync
         if made is None or not alike:
             hidden, weight = hidden_MC.to(ctx.dtype), weight_VC.to(ctx.dtype)
-            _, *made = _linear_nll(hidden, weight, labels_M, grad_M, ctx.chunk, ctx.needs)
+            _, *made = _linear_nll(hidden, weight, labels_M, grad_M, chunk=ctx.chunk, needs=ctx.needs)
             alike = False
         d_hidden, d_weight = (
             None if made_for is None else made_for.to(x.dtype)
@@ -141,7 +145,13 @@ class _LinearNLL(torch.autograd.Function):
 
 
 def _linear_nll(
-    hidden_MC: Tensor, weight_VC: Tensor, labels_M: Tensor, weigh_M: Tensor | None, chunk: int, needs: tuple[bool, bool]
+    hidden_MC: Tensor,
+    weight_VC: Tensor,
+    labels_M: Tensor,
+    weigh_M: Tensor | None,
+    *,
+    chunk: int,
+    needs: tuple[bool, bool],
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Give nll_M and the gradients of its sum, weighed by `weigh_M`: of hidden_MC, and of weight_VC in fp32."""
     nll_M = torch.empty(len(labels_M), dtype=torch.float32, device=hidden_MC.device)

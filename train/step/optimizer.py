@@ -80,7 +80,7 @@ def make_optimizer(weights: Iterable[tuple[str, nn.Parameter]], config: TrainCon
     if config.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=lr, betas=betas, fused=True)
     try:
-        from bitsandbytes import optim  # noqa: PLC0415 # optional, and slow to import
+        from bitsandbytes.optim import adamw  # noqa: PLC0415 # optional, and slow to import
     except ImportError as error:
         raise ConfigError(
             f"--optimizer {config.optimizer}", "bitsandbytes is not installed", "it", "pip install 'sft-toolkit[qlora]'"
@@ -88,12 +88,12 @@ def make_optimizer(weights: Iterable[tuple[str, nn.Parameter]], config: TrainCon
     if config.optimizer == "paged_adamw8bit":
         if not all(p.is_cuda for p in (*matrices, *vectors)):
             raise ConfigError("--optimizer paged_adamw8bit", "no GPU whose memory it could page", "adamw8bit or adamw")
-        return optim.PagedAdamW8bit(groups, lr=lr, betas=betas)
-    return optim.AdamW8bit(groups, lr=lr, betas=betas)
+        return adamw.PagedAdamW8bit(groups, lr=lr, betas=betas)
+    return adamw.AdamW8bit(groups, lr=lr, betas=betas)
 
 
 def lr_at(done: float, config: TrainConfig) -> float:
-    """Give the learning rate where `done` of the run, from 0 to below 1, lies behind: a linear rise, then a cosine to 0.
+    """Give the learning rate where `done` of the run, from 0 to below 1, is over: a linear rise, then a cosine to 0.
 
     A share and no number of steps, so that a budget of time can drive it too. No step has rate 0.
     """

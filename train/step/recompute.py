@@ -12,7 +12,7 @@ import warnings
 from functools import partial
 from typing import Any, Literal
 
-import torch
+from torch._ops import OpOverload  # has no public name
 from torch.utils.checkpoint import CheckpointPolicy, create_selective_checkpoint_contexts
 from transformers import PreTrainedModel
 
@@ -54,8 +54,10 @@ def recompute(network: PreTrainedModel, mode: Recompute) -> None:
             network.gradient_checkpointing_disable()
         else:
             network.gradient_checkpointing_enable(gradient_checkpointing_kwargs=settings)
+            # That is for reentrant recomputation: under adapters it would ask for a gradient nobody needs.
+            network.disable_input_require_grads()
 
 
 def _policy(_context: Any, operator: Any, *_args: Any, **_kwargs: Any) -> CheckpointPolicy:
-    held = isinstance(operator, torch._ops.OpOverload) and operator.name().split(".")[0] in EXPENSIVE  # noqa: SLF001
+    held = isinstance(operator, OpOverload) and operator.name().split(".")[0] in EXPENSIVE
     return CheckpointPolicy.MUST_SAVE if held else CheckpointPolicy.PREFER_RECOMPUTE

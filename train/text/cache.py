@@ -55,7 +55,7 @@ class TokenCache:
                 whole = list(pool.map(_sha256, paths)) == [file["sha256"] for file in files]
             found = [shard.opened(path) for path in paths] if whole else None
             os.utime(place)  # used now; the longest unused go first
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             found = None
             whole = not place.is_dir()  # a folder without all of its files is none of ours
         except (OSError, ValueError, LookupError, TypeError):

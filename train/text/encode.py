@@ -32,6 +32,9 @@ ENCODING = 1
 SHARD = 16_384
 """Rows of a slice: some tens of megabytes of text, and 2 s of one core."""
 
+CUT = 1_024
+"""Long records that are cut together: each is tokenised several times until it fits."""
+
 CACHED = 4_096
 """Records from which on their tokens are kept for the next start: fewer are made in half a second."""
 
@@ -180,14 +183,13 @@ def _slices(records: Sequence[Record]) -> list[Job]:
 
 
 def _cut_jobs(records: Sequence[Record], long: Tokens, cut: Cut, max_tokens: int) -> list[Job]:
-    """Look the long records up, and make jobs of some hundred each."""
+    """Look the long records up, and make jobs of some of them each."""
     ids: list[str] = long.ids.to_pylist()
     found = find(records, ids)
     lengths = long.lengths.tolist()
-    most = SHARD // 16  # each is tokenised several times
     return [
-        Job([found[name] for name in ids[at : at + most]], None, cut, tuple(lengths[at : at + most]), max_tokens)
-        for at in range(0, len(ids), most)
+        Job([found[name] for name in ids[at : at + CUT]], None, cut, tuple(lengths[at : at + CUT]), max_tokens)
+        for at in range(0, len(ids), CUT)
     ]
 
 

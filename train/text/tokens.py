@@ -95,6 +95,7 @@ class Tokens(Sequence[Example]):
     @classmethod
     def joined(cls, parts: Sequence["Tokens"]) -> "Tokens":
         """Put the examples of several one after another; their tokens stay where they are."""
+        parts = [part for part in parts if len(part)] or parts[:1]
         if len(parts) == 1:
             return parts[0]
         sources = tuple(sorted({source for part in parts for source in part.sources}))

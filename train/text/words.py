@@ -149,7 +149,12 @@ class Words:
         places = zip(new.ids.tolist(), new.starts.tolist(), new.ends.tolist(), strict=True)
         exact = np.fromiter((self._reads[i] == text[a:b] for i, a, b in places), np.bool_, len(new.ids))
         exact[1:] &= new.starts[1:] == new.ends[:-1]
-        return exact
+        exact[:1] &= new.starts[:1] == 0
+        counts = np.diff(new.bounds)
+        whole = np.zeros(len(words), np.bool_)  # words whose tokens end where they do
+        some = counts > 0
+        whole[some] = new.ends[new.bounds[1:][some] - 1] == new.bases[1:][some]
+        return exact & np.repeat(whole, counts)
 
 
 def may_cut(tokenizer: dict[str, Any]) -> bool:

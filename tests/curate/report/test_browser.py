@@ -71,7 +71,7 @@ def desk(kept_open: Opened) -> Opened:
     return kept_open
 
 
-@pytest.mark.parametrize("name", ["diff", "version"])
+@pytest.mark.parametrize("name", ["diff", "version", "run"])
 @pytest.mark.parametrize("size", [DESK, PHONE])
 def test_a_page_complains_of_nothing_asks_for_nothing_fits_the_screen_and_shows_markup_as_text(
     opened: Any, name: str, size: dict[str, int]
@@ -255,7 +255,7 @@ CONTRASTS = """() => {
 }"""
 
 
-@pytest.mark.parametrize("name", ["diff", "version"])
+@pytest.mark.parametrize("name", ["diff", "version", "run"])
 def test_every_text_stands_out_from_what_is_behind_it(opened: Any, name: str) -> None:
     """WCAG 2.2, 1.4.3: 4.5 to 1."""
     found, seen = opened(name), set[str]()
@@ -287,6 +287,26 @@ def test_without_the_script_everything_is_there_and_no_control_is(opened: Any, a
     assert found.page.locator("#changes-table tbody tr").count() == 100
     assert found.page.locator("button:visible, select:visible, input:visible").count() == 0
     assert found.page.locator("noscript .note").is_visible()
+
+
+def test_a_run_s_page_can_be_read_without_the_script(opened: Any) -> None:
+    found = opened("run", java_script_enabled=False)
+    assert found.page.locator(".finding:visible").count() == 4
+    assert found.page.locator("svg.chart:visible").count() >= 8
+    assert found.page.locator("button:visible").count() == 0
+    hardest = found.page.locator("#records details[open] .row")
+    assert hardest.count() == 10
+    found.page.locator("#records summary", has_text="Most improved").click()
+    assert found.page.locator("#records .row:visible").count() == 20
+
+
+def test_a_run_s_page_on_paper_has_all_its_records(opened: Any) -> None:
+    found = opened("run")
+    found.page.emulate_media(media="print", color_scheme="dark")
+    found.page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    assert found.page.locator("details:not([open])").count() == 0
+    assert found.page.locator("button:visible, nav:visible").count() == 0
+    assert found.page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
 
 
 def test_on_paper_everything_is_open_and_no_control_is_printed(opened: Any, account: Account) -> None:

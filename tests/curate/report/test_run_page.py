@@ -37,7 +37,7 @@ def test_hostile_text_is_text_wherever_it_stands(run_html: str) -> None:
 def test_the_same_run_gives_the_same_bytes(tmp_path: Path, run_html: str) -> None:
     folder = hostile_run(tmp_path / "run")
     assert page_of(folder) == page_of(folder)
-    assert "http" not in re.sub(r"https?://(www\.w3\.org|example\.invalid)", "", run_html)
+    assert not re.search(r"(src|href|url)\s*[=(]\s*[\"']?(https?:|//)", re.sub(r">[^<]*<", "><", run_html))
 
 
 def test_the_verdict_is_at_the_top_with_level_evidence_and_advice(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -72,20 +73,20 @@ def test_whole_weights_load_with_plain_transformers_and_give_the_same_logits(
 def test_the_loss_sees_new_tokens_in_a_head_tied_or_not(taught: Taught, kind: str) -> None:
     """Loss and gradients through our head are those of the model's own forward, also once adapters have moved."""
     base, trainee = taught(kind, method="lora", add_tokens=NEW)
-    text = [("user", f"a {NEW[0]} b?"), ("assistant", "the cat.")]
-    assert text
-    (example,) = encode(make_records(1), Template(trainee.tokenizer, kind), max_tokens=256).examples
-    example.input_ids[-4:-2] = base.added  # as targets: what the head makes of them counts
+    (one,) = encode(make_records(1), Template(trainee.tokenizer, kind), max_tokens=256).examples
+    ids = one.input_ids.copy()
+    ids[-4:-2] = base.added  # as targets: what the head makes of them counts
+    example = replace(one, input_ids=ids)
     trainee.model.train()
     batch = make_batch([example], [(0,)])
     ours = trainee.nll(batch).sum()
     ours.backward()
     found = {name: weight.grad.clone() for name, weight in trainee.trainable() if weight.grad is not None}
     trainee.model.zero_grad()
-    ids = torch.from_numpy(example.input_ids).long()[None]
-    labels = torch.where(torch.from_numpy(example.supervised), ids[0], IGNORE)
+    ids_1N = torch.from_numpy(ids).long()[None]
+    labels = torch.where(torch.tensor(example.supervised), ids_1N[0], IGNORE)
     with trainee.stock_attention():
-        logits = trainee.network(input_ids=ids, use_cache=False).logits[0]
+        logits = trainee.network(input_ids=ids_1N, use_cache=False).logits[0]
     plain = F.cross_entropy(logits[:-1], labels[1:], ignore_index=IGNORE, reduction="sum")
     plain.backward()
     torch.testing.assert_close(ours, plain)
@@ -150,7 +151,11 @@ def test_adapters_stand_where_they_were_asked_for(taught: Taught) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "target", "there"),
-    [("llama", "query", "down_proj, gate_proj, k_proj, lm_head"), ("tied", "lm_head", "q_proj"), ("gpt2", "q", "c_attn")],
+    [
+        ("llama", "query", "down_proj, gate_proj, k_proj, lm_head"),
+        ("tied", "lm_head", "q_proj"),
+        ("gpt2", "q", "c_attn"),
+    ],
 )
 def test_a_target_that_is_no_linear_layer_is_refused_with_those_that_are(
     saved: Callable[..., Path], kind: str, target: str, there: str

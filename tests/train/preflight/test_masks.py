@@ -44,7 +44,7 @@ def test_an_inner_turn_without_its_stop_token_is_refused_too(encoded: Encoded, t
         check_stops(Tokens.of([broken]), template)
 
 
-def test_targets_up_to_the_end_of_one_record_do_not_run_into_the_next(encoded: Encoded, template: Template) -> None:
+def test_targets_up_to_the_end_of_one_record_do_not_run_into_the_next(template: Template) -> None:
     """Without the newline after the stop token, records whose all tokens are targets lie next to each other."""
     stop = next(iter(sorted(template.stop_ids)))
     plain = next(i for i in range(1000) if i not in template.stop_ids)

@@ -22,6 +22,7 @@ from train.run import checkpoint, folder, loop
 from train.run.checkpoint import Cursor, Identity
 from train.run.folder import RunFolder
 from train.run.parts import Run
+from train.run.progress import Progress
 from train.step.optimizer import lr_at, make_optimizer
 from train.text.template import Encoded
 from train.text.tokens import Tokens
@@ -217,6 +218,132 @@ def test_a_loss_that_is_not_a_number_stops_the_run_and_names_the_step(
         next(p for _, p in run.trainee.trainable())[:] = math.nan
     with pytest.raises(CheckFailedError, match=r"step 1 .* the loss is nan.*[Ll]ower --lr"):
         loop.train(run, resume=False)
+
+
+@pytest.mark.parametrize("late", [0, 1])
+def test_a_step_without_a_finite_loss_names_its_records_and_the_last_good_state_is_saved(
+    tmp_path: Path, run_in: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, late: int
+) -> None:
+    """Also where the step is read only after the next one was launched: nothing moves once a step was not sound."""
+    good = run_in(tmp_path / "good", save_every=1)
+    with pytest.raises(KilledError):
+        loop.train(with_kill(good, 6), resume=False)  # step-5 is its last checkpoint
+    run = run_in(tmp_path / "run", save_every=100, eval_every=100)
+    read_late(monkeypatch, late)
+    first = set(run.plan.step(5).rows[0])
+    nll = type(run.trainee).nll
+
+    def broken(self: Trainee, batch: Any) -> torch.Tensor:
+        found = nll(self, batch)
+        return found * math.nan if set(batch.records) == first and len(run.folder.metrics()) > 5 - 2 - late else found
+
+    monkeypatch.setattr(type(run.trainee), "nll", broken)
+    with pytest.raises(CheckFailedError, match=r"step 6 .* the loss is nan: record 0\w+ of [ab] \(loss nan\)") as error:
+        loop.train(run, resume=False)
+    assert "saved in checkpoints/step-5" in str(error.value)
+    one, other = (tmp_path / name / "checkpoints" / "step-5" for name in ("good", "run"))
+    for name in ("weights.safetensors", "optimizer.safetensors", "random.safetensors"):
+        assert (one / name).read_bytes() == (other / name).read_bytes(), name
+    (line,) = run.folder.lines("spikes.jsonl")
+    assert line["step"] == 6
+    assert line["loss"] is None
+    assert len(line["records"]) == sum(map(len, run.plan.step(5).rows))
+
+
+def with_kill(run: Run, step: int) -> Run:
+    def kill(at: int) -> None:
+        if at == step:
+            raise KilledError
+
+    return replace(run, listener=Watcher(kill))
+
+
+def read_late(monkeypatch: pytest.MonkeyPatch, late: int) -> None:
+    """Read what steps measured so many steps late, as on a GPU."""
+    made = Progress.__init__
+
+    def init(self: Progress, *arguments: Any) -> None:
+        made(self, *arguments)
+        self._late = late
+
+    monkeypatch.setattr(Progress, "__init__", init)
+
+
+def test_reading_late_changes_nothing(
+    tmp_path: Path, run_in: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_once, late = run_in(tmp_path / "at-once"), run_in(tmp_path / "late")
+    first, _ = loop.train(at_once, resume=False)
+    read_late(monkeypatch, 1)
+    second, _ = loop.train(late, resume=False)
+    assert same(weights_of(at_once), weights_of(late))
+    assert lines(at_once) == lines(late)
+    assert timeless(first) == timeless(second)
+
+
+def test_a_signal_in_an_evaluation_ends_it_at_once_and_it_is_made_up_for_when_the_run_goes_on(
+    tmp_path: Path, run_in: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run_in(tmp_path / "whole", save_every=100)
+    loop.train(whole, resume=False)
+    stopped = run_in(tmp_path / "stopped", save_every=100)
+    work = Watcher.work
+
+    def term(self: Watcher, what: str, total: int) -> Callable[[int], None]:
+        if what == "validation" and len(stopped.folder.metrics()) > 6:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return work(self, what, total)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Watcher, "work", term)
+        with pytest.raises(RunInterruptedError, match="SIGTERM in the evaluation after step 6 of 12; a checkpoint is"):
+            loop.train(stopped, resume=False)
+    resumed = run_in(tmp_path / "stopped", save_every=100)
+    loop.train(resumed, resume=True)
+    assert same(weights_of(resumed), weights_of(whole))
+    assert lines(resumed) == lines(whole)
+    assert files_of(tmp_path / "stopped" / "best") == files_of(tmp_path / "whole" / "best")
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in folder.iterdir()}
+
+
+def test_best_is_of_the_best_evaluation_also_when_killed_between_writing_it_and_the_checkpoint(
+    tmp_path: Path, run_in: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"save_every": 5, "lr": 0.05}
+    loop.train(run_in(tmp_path / "whole", **settings), resume=False)
+    save = loop.save_weights
+
+    def save_and_die(trainee: Trainee, path: Path) -> None:
+        save(trainee, path)
+        if len(list((tmp_path / "killed" / "checkpoints").glob("step-*"))) == 1:
+            raise KilledError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "save_weights", save_and_die)
+        with pytest.raises(KilledError):
+            loop.train(run_in(tmp_path / "killed", **settings), resume=False)
+    loop.train(run_in(tmp_path / "killed", **settings), resume=True)
+    assert files_of(tmp_path / "killed" / "best") == files_of(tmp_path / "whole" / "best")
+
+
+def test_a_run_whose_time_is_up_evaluates_saves_and_says_so_with_the_rate_near_zero(
+    tmp_path: Path, run_in: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = iter(range(0, 10_000, 10))
+    run = run_in(tmp_path / "run", max_hours=200 / 3600, max_steps=None, max_epochs=100)
+    monkeypatch.setattr(type(run.clock), "seconds", lambda _: float(next(seconds)))
+    cursor, last = loop.train(run, resume=False)
+    assert (cursor.stopped, cursor.ended_by) == (True, "hours")
+    assert 0 < cursor.step < len(run.plan)
+    assert last is not None
+    assert last.step == cursor.step
+    assert checkpoint.latest(run.folder.checkpoints) == run.folder.checkpoints / f"step-{cursor.step}"
+    rates = [line["lr"] for line in run.folder.metrics() if "lr" in line]
+    assert rates[-1] < 0.1 * max(rates)
+    assert any("the hours of the run are spent" in line for line in run.listener.lines)  # type: ignore[attr-defined]
 
 
 def test_training_stops_when_the_validation_loss_stops_falling_and_best_is_the_lowest(

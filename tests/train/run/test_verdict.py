@@ -171,6 +171,15 @@ def test_a_loss_that_rises_above_its_start_first_is_instability(tmp_path: Path) 
     assert "above its start" in found[0].found
 
 
+def test_a_validation_that_ends_worse_than_it_began_is_a_problem_and_asks_for_no_higher_rate(tmp_path: Path) -> None:
+    train = [*(float(v) for v in np.linspace(2.5, 9.0, 20)), *falling(180, 9.0, 2.4)]
+    found = verdict(tmp_path, train=train, val=val_of(2.6, 8.0, 5.0, 4.0, 3.8, *[3.7 - 0.001 * i for i in range(6)]))
+    assert named(found) == [("instability", "problem")]
+    found = verdict(tmp_path / "2", val=val_of(2.6, 3.0, 2.9, 2.8, 2.8, *[2.8 for _ in range(6)]), records=None)
+    assert named(found)[0] == ("instability", "problem")
+    assert "worse than before" in found[0].found
+
+
 def test_noise_alone_is_no_instability(tmp_path: Path) -> None:
     assert kinds(verdict(tmp_path, train=falling(200, 2.5, 1.5, noise=0.6))) == ["healthy"]
 

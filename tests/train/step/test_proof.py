@@ -12,12 +12,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 from transformers import (
+    CohereConfig,
+    CohereForCausalLM,
     Gemma3ForCausalLM,
     Gemma3TextConfig,
     GemmaConfig,
     GemmaForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
+    GraniteConfig,
+    GraniteForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
     MistralConfig,
@@ -157,9 +161,7 @@ def packed(
     return total, gradients(trainee)
 
 
-def assert_same(
-    ours: tuple[float, dict[str, torch.Tensor]], expected: tuple[float, dict[str, torch.Tensor]]
-) -> None:
+def assert_same(ours: tuple[float, dict[str, torch.Tensor]], expected: tuple[float, dict[str, torch.Tensor]]) -> None:
     assert abs(ours[0] - expected[0]) / abs(expected[0]) < TOLERANCE
     assert ours[1].keys() == expected[1].keys()
     assert ours[1]
@@ -182,6 +184,61 @@ def test_packed_and_chunked_equals_plain_unpacked_fp32(
         assert_same(packed(trainee, examples, micro_batch), expected)
     assert_same(packed(trainee, examples, 2, padded=True), expected)
     assert_same(packed(trainee, examples, 2, chunk=10**6), expected)
+
+
+def cohere(**settings: Any) -> PreTrainedModel:
+    return CohereForCausalLM(CohereConfig(**SHAPE, logit_scale=0.3, **settings))
+
+
+def granite(**settings: Any) -> PreTrainedModel:
+    return GraniteForCausalLM(GraniteConfig(**SHAPE, logits_scaling=7.0, **settings))
+
+
+def capped(**settings: Any) -> PreTrainedModel:
+    model = gemma3(**settings)
+    model.config.final_logit_softcapping = 3.0
+    return model
+
+
+@pytest.mark.parametrize(
+    ("make", "settings"),
+    [
+        (cohere, {"method": "full"}),
+        (granite, {"method": "full"}),
+        (capped, {"method": "full"}),
+        (llama, {"method": "lora", "lora_targets": ("q_proj", "lm_head")}),
+    ],
+)
+def test_a_head_that_does_more_than_a_product_is_not_passed_by(
+    make: Callable[..., PreTrainedModel],
+    settings: dict[str, Any],
+    examples: list[Example],
+    trainee_of: Callable[..., Trainee],
+) -> None:
+    """Trap 9: a shortcut past the head would miss an adapter on it, a scale or a cap."""
+    torch.manual_seed(0)
+    trainee = randomised(trainee_of(make(), **settings))
+    assert trainee.head.plain_weight() is None
+    assert_same(packed(trainee, examples, 2), reference(trainee, examples))
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_targets_may_be_weighed_one_by_one(
+    method: str, examples: list[Example], trainee_of: Callable[..., Trainee]
+) -> None:
+    """Gradients that were made for a sum are not used where targets count unequally, nor twice."""
+    torch.manual_seed(0)
+    trainee = randomised(trainee_of(llama(), method=method))
+    batch = make_batch(examples, ROWS)
+    weigh_M = torch.rand(batch.targets)
+    labels_M = batch.labels_1N[0, batch.targets_M + 1]
+    logits_MV = trainee.head(trainee.hidden(batch)[0, batch.targets_M])
+    (F.cross_entropy(logits_MV, labels_M, reduction="none") * weigh_M).sum().backward()
+    expected = gradients(trainee)
+    loss = (target_nll(trainee.head, trainee.hidden(batch), batch, chunk_bytes=8 * 4 * VOCABULARY) * weigh_M).sum()
+    for _ in range(2):
+        loss.backward(retain_graph=True)
+        assert_same((1.0, gradients(trainee)), (1.0, expected))
 
 
 @pytest.mark.parametrize("tied", [True, False])

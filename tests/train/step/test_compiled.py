@@ -1,0 +1,85 @@
+"""Compiled layers train as plain ones, and are compiled once."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch._dynamo.testing import CompileCounterWithBackend
+
+from schemas.train_config import TrainConfig
+from tests.train.world import small_llama
+from train.model.trainee import Trainee
+from train.plan import Step
+from train.step.batch import make_batch
+from train.step.compiled import compile_layers, fixed_shape, wants_compile
+from train.step.loss import target_nll
+from train.text.tokens import Example
+
+STEPS = [Step(rows, 0) for rows in ((((0, 1), (2,)), ((3,), (4, 5, 6)), ((6, 0), (5, 1, 2))))]
+LENGTHS = (9, 23, 2, 14, 31, 7, 12)
+
+
+def examples() -> list[Example]:
+    random = np.random.default_rng(3)
+    return [
+        Example(str(i), "a", 1.0, random.integers(0, 90, n).astype(np.int32), np.ones(n, np.bool_))
+        for i, n in enumerate(LENGTHS)
+    ]
+
+
+def train_step(trainee: Trainee, step: Step, shape: dict[str, int]) -> tuple[float, dict[str, torch.Tensor]]:
+    batch = make_batch(examples(), step.rows, **shape)
+    loss = target_nll(trainee.head, trainee.hidden(batch), batch).mean()
+    loss.backward()
+    found = {name: p.grad.clone() for name, p in trainee.trainable() if p.grad is not None}
+    trainee.model.zero_grad()
+    return loss.item(), found
+
+
+@pytest.mark.parametrize(
+    ("settings", "graphs"),
+    [
+        ({"method": "full"}, 1),
+        ({"method": "lora"}, 2),  # the first layer's input needs no gradient, those of the others do
+        ({"method": "full", "checkpointing": "selective"}, 1),
+        ({"method": "full", "checkpointing": "full"}, 1),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")  # torch's own, of its compiler
+def test_compiled_layers_give_the_same_and_compile_once_for_all_steps_and_layers(
+    settings: dict[str, Any], graphs: int, trainee_of: Callable[..., Trainee]
+) -> None:
+    torch._dynamo.reset()
+    trainee = trainee_of(small_llama(90, num_hidden_layers=3), **settings)
+    trainee.model.train()
+    shape = fixed_shape(STEPS, micro_batch=2, max_tokens=40)
+    expected = [train_step(trainee, step, {}) for step in STEPS]
+    counter = CompileCounterWithBackend("aot_eager")
+    assert compile_layers(trainee.network, backend=counter) == 3
+    for step, (loss, gradients) in zip(STEPS, expected, strict=True):
+        ours, found = train_step(trainee, step, shape)
+        assert ours == pytest.approx(loss, rel=1e-5)
+        for name, gradient in gradients.items():
+            assert (found[name] - gradient).norm() <= 1e-5 * gradient.norm(), name
+        assert counter.frame_count == graphs
+    trainee.model.eval()
+    with torch.no_grad():
+        trainee.nll(make_batch(examples(), [(0, 3)]))
+        with trainee.stock_attention():
+            trainee.network.generate(torch.tensor([[5, 6, 7]]), max_new_tokens=3, do_sample=False)
+    assert counter.frame_count == graphs, "scoring and generation run uncompiled"
+
+
+def test_every_pass_of_a_plan_fits_the_fixed_shape() -> None:
+    shape = fixed_shape(STEPS, micro_batch=1, max_tokens=64)
+    batches = [make_batch(examples(), [row], **shape) for step in STEPS for row in step.rows]
+    assert {(b.input_ids_1N.shape, b.cu_seqlens_S.shape, b.max_seqlen) for b in batches} == {((1, 64), (6,), 64)}
+
+
+def test_auto_compiles_on_a_gpu_alone() -> None:
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    assert [wants_compile(TrainConfig(), device) for device in (cpu, cuda)] == [False, True]
+    assert wants_compile(TrainConfig(compile="on"), cpu)
+    assert not wants_compile(TrainConfig(compile="off"), cuda)
