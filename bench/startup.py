@@ -124,7 +124,7 @@ def start(folder: Path, workers: int | None, began: float) -> None:
     config = TrainConfig(model=str(folder / "model"), method="full", device="cpu", workers=workers, max_epochs=1)
     prepared = prepare(config, data, phases)  # pyright: ignore[reportArgumentType]
     phases.note("prepared")
-    batch = make_batch(prepared.train.examples, prepared.plan.steps[0].rows[:1])
+    batch = make_batch(prepared.train.examples, prepared.plan[0].rows[:1])
     prepared.trainee.nll(batch).mean().backward()
     phases.note(f"first forward and backward pass ({batch.tokens} tokens)")
     targets = int(prepared.train.examples.targets.sum())

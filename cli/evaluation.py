@@ -270,7 +270,8 @@ def _sentence(summary: Mapping[str, Any]) -> str:
     verdict, told = summary["verdict"], list[str]()
     for name in verdict["by"]:
         measure, one = summary["measures"][name], summary["all"]["measures"][name]
-        told.append(f"{measure['title']} {_written(measure, one['base'])} -> {_written(measure, one['tuned'])}")
+        ends = f"{_written(measure, one['base'])} -> {_written(measure, one['tuned'])}"
+        told.append(f"{measure['title']} {ends}, {one['verdict']}")
     word = {"better": "better than its base", "worse": "worse than its base", "mixed": "better and worse"}
     return f"verdict: {word.get(verdict['word'], verdict['word'])} ({'; '.join(told)})"
 

@@ -41,11 +41,14 @@ def merge(
     where the merged model gives other logits than the adapted one, nothing is written.
     """
     needs_torch("sft merge")
-    quiet_transformers()
     from train.run.folder import RunFolder
+
+    folder = RunFolder(run)
+    folder.finished()  # said at once, before the heavy imports
+    quiet_transformers()
     from train.run.merge import merge_run
 
-    done = merge_run(RunFolder(run), out=out_folder, dtype=dtype, best=best, say=_quiet if json else say)
+    done = merge_run(folder, out=out_folder, dtype=dtype, best=best, say=_quiet if json else say)
     if json:
         print_json(_json(done))
     else:

@@ -76,9 +76,9 @@ class TrainConfig(Config):
     """Tokens per packed row, and the most that a record may have; never above what the model was made for."""
 
     overlong: Literal["reject", "truncate-left", "split"] = "reject"
-    """What becomes of a longer record: reject lists it in rejected.jsonl; truncate-left drops its oldest exchanges after
-    the system turn; split parts it before user turns into records ID#1, ID#2, … that each begin with the system turn. No
-    answer is cut, and what is left out is listed too."""
+    """What becomes of a longer record: reject lists it in rejected.jsonl; truncate-left drops its oldest exchanges
+    after the system turn; split parts it before user turns into records ID#1, ID#2, … that each begin with the system
+    turn. No answer is cut, and what is left out is listed too."""
 
     batch: int = Field(32, ge=1)
     """Records per optimizer step, on average: a step takes as many packed rows as hold that many records."""

@@ -41,8 +41,14 @@ DRAWN = ("exact_match", "token_f1", "rouge_l", "bleu", "chrf")
 BY_GROUP = ("perplexity", "token_f1", "rouge_l", "exact_match", "unstopped")
 
 HEADLINES = {
-    "better": ("Better", "The tuned model is better than its base."),
-    "worse": ("Worse", "The tuned model is worse than its base."),
+    "better": (
+        "Better",
+        "The tuned model is better than its base in what the verdict rests on, and not worse in any of it.",
+    ),
+    "worse": (
+        "Worse",
+        "The tuned model is worse than its base in what the verdict rests on, and not better in any of it.",
+    ),
     "mixed": ("Mixed", "The tuned model is better in one way and worse in another."),
     "no clear difference": ("No clear difference", "What differs could as well be chance: more rows would tell."),
     "too few records": ("Too few rows", "With so few rows no difference can be told from chance."),

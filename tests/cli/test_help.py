@@ -52,7 +52,11 @@ def prepared(sft: Sft, tmp_path: Path) -> Sft:
 
 
 RUN_ELSEWHERE = {
+    "sft report": ("tests/cli/test_report.py", '"report", "runs/first"'),
     "sft train": ("tests/cli/test_train.py", '"train"'),
+    "sft eval": ("tests/cli/test_evaluation.py", '"eval", "runs/first"'),
+    "sft generate": ("tests/cli/test_evaluation.py", '"generate", "runs/first"'),
+    "sft merge": ("tests/cli/test_merge.py", '"merge"'),
     "sft curate review serve": ("tests/curate/review/server/test_process.py", '"curate", "review", "serve"'),
     "sft curate review pull": ("tests/cli/test_review_pull.py", '"curate", "review", "pull"'),
     "sft curate review status": ("tests/cli/test_review_pull.py", '"curate", "review", "status"'),

@@ -10,7 +10,7 @@ import pytest
 from cli.curriculum import read_scores
 from cli.replay import open_replay
 from schemas.dataset import Dataset, open_dataset
-from schemas.errors import ConfigError
+from schemas.errors import ConfigError, SftError
 from schemas.train_config import TrainConfig
 from tests.cli.conftest import Sft
 from train.model import tiny
@@ -49,7 +49,7 @@ def test_rows_that_train_or_val_hold_too_are_not_replayed(datasets: tuple[Datase
     assert replayed is not None
     said = {r.id: r.messages[0].content for r in general.records("train")}
     seen = {r.messages[0].content for split in ("train", "val") for r in mix.records(split)}
-    assert replayed.known == {id for id, text in said.items() if text in seen}
+    assert replayed.known == {name for name, text in said.items() if text in seen}
     assert 0 < len(replayed.known) < len(said)
 
 
@@ -73,7 +73,7 @@ def test_replay_is_pinned_to_the_version_that_the_run_began_with(datasets: tuple
 def test_a_dataset_that_cannot_be_replayed_is_refused(
     datasets: tuple[Dataset, Dataset], replay: str, message: str
 ) -> None:
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(SftError, match=message):
         open_replay(config_of(replay=replay), datasets[0], STORE)
 
 

@@ -107,6 +107,43 @@ def test_a_dry_run_checks_everything_and_writes_nothing(sft: Sft, dataset: str, 
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_a_dry_run_shows_records_counts_memory_and_time(sft: Sft, dataset: str, model: str) -> None:
+    said = sft("train", "--manifest", dataset, "--model", model, "--dry-run", "--price-per-hour", "2")
+    for words in ("⟦the number is", "the first record", "share of targets", "worst step", "memory", "at its price"):
+        assert words in said.out
+    assert "nothing was trained or written" in said.out
+
+
+def test_a_dry_run_writes_the_rows_that_cannot_be_used_where_it_is_told(
+    sft: Sft, dataset: str, model: str, tmp_path: Path
+) -> None:
+    base = ("train", "--manifest", dataset, "--model", model, "--max-tokens", "60")
+    said = sft(*base, "--dry-run", "--rejected", "left.jsonl", "--json")
+    lines = [json.loads(line) for line in (tmp_path / "left.jsonl").read_text().splitlines()]
+    assert len(lines) == sum(sum(r["by_source"].values()) for r in said.json["preflight"]["refused"]) > 0
+    assert {"split", "id", "source", "reason", "detail"} <= lines[0].keys()
+    assert sft(*base, "--rejected", "left.jsonl", code=2).err.count("without --dry-run") == 1
+
+
+def test_a_split_whose_validation_rows_are_train_rows_is_refused_unless_allowed(
+    sft: Sft, model: str, tmp_path: Path
+) -> None:
+    """Rows that differ only in case and space are no exact duplicates to a split that has seen no dedup."""
+    asked = [f"tell me of thing {i}" for i in range(40)]
+    rows = [
+        {"instruction": text, "response": "a thing"}
+        for i in asked
+        for text in (i, f"{i.upper()}", i.replace(" ", "  "))
+    ]
+    (tmp_path / "twice.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    sft("curate", "ingest", "dolly", "twice.jsonl", "--name", "twice")
+    sft("curate", "split", "twice")
+    base = ("train", "--manifest", "twice", "--model", model, "--dry-run")
+    found = sft(*base, "--allow-leakage", "--json").json["preflight"]["leakage"]
+    said = sft(*base, code=1 if found["conversation"] else 0)
+    assert ("are train rows, word for word" in said.err) == bool(found["conversation"])
+
+
 def test_bad_input_is_one_line_and_its_exit_code(sft: Sft, dataset: str, model: str, tmp_path: Path) -> None:
     shutil.copytree(model, tmp_path / "bare")
     for file in (tmp_path / "bare").glob("token*"):

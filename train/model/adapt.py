@@ -100,7 +100,9 @@ def _check_targets(network: PreTrainedModel, targets: tuple[str, ...], name: str
     for target in targets:
         if not any(layer == target or layer.endswith(f".{target}") for layer in layers):
             ends = sorted({layer.rsplit(".", 1)[-1] for layer in layers})
-            raise ConfigError("--lora-targets", f"{target}: no such linear layer in {name}", f"of {', '.join(ends)}")
+            raise ConfigError(
+                "--lora-targets", f"{target}: no such linear layer in {name}", f"one of {', '.join(ends)}"
+            )
 
 
 def _token_rows(base: Base) -> dict[str, list[int]] | None:
@@ -143,7 +145,7 @@ def _freeze_all_but(base: Base, last: int) -> str:
     if not tied:
         trained.append("the head")
     frozen = "; the head is tied to the embeddings and stays as they are" if tied and not base.added else ""
-    return f"trained are {', '.join(trained)}{frozen}"
+    return f"trained: {', '.join(trained)}{frozen}"
 
 
 def _decoder(backbone: nn.Module, total: int, name: str) -> tuple[nn.Module, nn.ModuleList]:

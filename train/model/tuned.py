@@ -27,7 +27,8 @@ def load_trained(config: TrainConfig, records: Sequence[Record] = ()) -> Base:
     folder = folder / "final" if (folder / "run.json").is_file() else folder
     adapter = folder / "adapter_config.json"
     if not folder.is_dir() or not adapter.is_file() or (folder / "config.json").is_file():
-        return load_base(config.model_copy(update={"model": str(folder)}) if folder.is_dir() else config, records)
+        here = {"model": str(folder), "revision": None}  # a revision is of what it was made from
+        return load_base(config.model_copy(update=here) if folder.is_dir() else config, records)
     try:
         whole, _ = merged(base_of(config, adapter, records), folder)
         weights = digest([whole.digest, file_sha256(folder / WEIGHTS)])

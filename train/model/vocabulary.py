@@ -40,7 +40,7 @@ def fit(
     new: Sequence[str],
     name: str,
 ) -> None:
-    """Give the `added` tokens that are `new`, or that the model has no row for, one at the mean of those that there are.
+    """Give `added` tokens that are `new`, or that the model has no row for, one at the mean of those that there are.
 
     Raises ModelError for a tokenizer that has more tokens than the model has embeddings, but for the added ones.
     """

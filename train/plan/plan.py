@@ -69,11 +69,6 @@ class Plan(Sequence[Step]):
         return self.step(at + len(self) if at < 0 else at)
 
     @property
-    def steps(self) -> "Plan":
-        """The steps, which the plan is a sequence of."""
-        return self
-
-    @property
     def rows(self) -> int:
         """How many packed rows the run reads."""
         return len(self.row_bounds) - 1

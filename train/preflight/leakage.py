@@ -9,10 +9,10 @@ straight from the columns:
     token        ␣The  cat   \n   .        every token of the vocabulary is decoded once, without outer space and case;
     class         17   244   -    9        those that read alike share a class, white space has none
     place          0     1   -    2        counted over the tokens with a class
-    hash         sum over the tokens of mix(class, place), modulo 2^64
+    hash         sum of drawn(class) * drawn(place), modulo 2^64, of 64-bit numbers drawn for each, those of places odd
 
-The sum of well-mixed 64-bit numbers collides by chance once in 2^64 pairs. A piece of the columns is looked at in one
-go, so a million records take seconds and bounded memory. An edited row has another hash: finding those is the work of
+Two texts that differ have the same hash once in about 2^64 pairs. A piece of the columns is looked at in one go, so a
+million records take seconds and bounded memory. An edited row has another hash: finding those is the work of
 near-duplicate clusters, which come in from the dataset.
 """
 
@@ -140,14 +140,17 @@ def hashes(tokens: Tokens, classes: npt.NDArray[np.int64]) -> tuple[Words64, Wor
     `classes` (vocabulary,): what each token counts as, -1 for not at all.
     """
     prompts, answers = np.zeros(len(tokens), np.uint64), np.zeros(len(tokens), np.uint64)
+    of_token = np.where(classes < 0, UNSEEN, _mix(classes.astype(np.uint64)) | np.uint64(1 << 63))
+    of_place = _mix(np.arange(int(tokens.lengths.max(initial=1)), dtype=np.uint64) << np.uint64(32)) | np.uint64(1)
     for piece in pieces(tokens):
-        kind = classes[piece.input_ids]
-        for into, part in ((prompts, ~piece.supervised), (answers, piece.supervised)):
-            at = np.flatnonzero(part & (kind >= 0))  # the words of this part, whatever stands between them
+        words = of_token[piece.input_ids]
+        is_word = words != UNSEEN
+        for into, part in ((prompts, is_word & ~piece.supervised), (answers, is_word & piece.supervised)):
+            at = np.flatnonzero(part)  # the words of this part, whatever stands between them
             edges = np.searchsorted(at, piece.bounds)  # where each example's words begin among them
             place = np.arange(len(at)) - np.repeat(edges[:-1], np.diff(edges))
-            mixed = _mix(kind[at].astype(np.uint64) << np.uint64(32) | place.astype(np.uint64))
-            sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(mixed, dtype=np.uint64)])
+            sums = np.zeros(len(at) + 1, np.uint64)
+            np.cumsum(words[at] * of_place[place], out=sums[1:])
             into[piece.at] = sums[edges[1:]] - sums[edges[:-1]]  # modulo 2^64, so the differences are the sums
     return prompts, answers
 

@@ -72,7 +72,10 @@ def check(kinds: Sequence[Kind]) -> None:
     for kind in kinds:
         if importlib.util.find_spec(kind) is None:
             raise ConfigError(
-                f"--track {kind}", f"{kind} is not installed", "the track extra", "install it: pip install 'sft-toolkit[track]'"
+                f"--track {kind}",
+                f"{kind} is not installed",
+                "the track extra",
+                "install it: pip install 'sft-toolkit[track]'",
             )
 
 

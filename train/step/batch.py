@@ -109,10 +109,8 @@ def make_batch(
         positions = np.append(positions, np.arange(padding) % longest)  # no position that the model was not made for
         segment = np.pad(segment, (0, padding), constant_values=len(records))
         longest = int(np.diff(bounds).max())
-        if pad_longest is None:
-            longest = 1 << (longest - 1).bit_length()  # few values, so that kernels are made for few
-        else:
-            longest = max(longest, pad_longest)
+        rounded = 1 << (longest - 1).bit_length()  # few values, so that kernels are made for few
+        longest = rounded if pad_longest is None else max(longest, pad_longest)
     return PackedBatch(
         input_ids_1N=torch.from_numpy(ids)[None],
         labels_1N=torch.from_numpy(labels)[None],

@@ -17,7 +17,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 from transformers import PretrainedConfig
 
@@ -123,7 +122,6 @@ class _LinearNLL(torch.autograd.Function):
         return nll_M
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
         (grad_M,) = grad_outputs
         hidden_MC, weight_VC, labels_M = ctx.saved_tensors

@@ -1,4 +1,4 @@
-"""NEFTune (arXiv 2310.05914): uniform noise on the embeddings while training, so that a model learns its text less by heart.
+"""NEFTune (arXiv 2310.05914): uniform noise on the embeddings while training, so that less is learnt by heart.
 
 Legend: N tokens of a batch, S records + 1, C embedding size.
 """

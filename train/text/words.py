@@ -16,6 +16,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain
 from typing import Any
 
@@ -155,6 +156,12 @@ class Words:
         some = counts > 0
         whole[some] = new.ends[new.bounds[1:][some] - 1] == new.bases[1:][some]
         return exact & np.repeat(whole, counts)
+
+
+@lru_cache(maxsize=4)
+def words_of(template: Template) -> Words:
+    """Give what is remembered for a template: those who encode a few records at a time share it."""
+    return Words(template)
 
 
 def may_cut(tokenizer: dict[str, Any]) -> bool:

@@ -24,7 +24,7 @@ from train.text import cache, overlong, shard
 from train.text.chat import Template
 from train.text.overlong import Cut
 from train.text.shard import Table
-from train.text.words import Words
+from train.text.words import Words, words_of
 
 FEW = 16_384
 """Records below which processes are not worth their start: they take 2 s to start, and one core 2 s for so many."""
@@ -55,7 +55,7 @@ class Workers:
 
     def __init__(self, template: Template, count: int | None = 0) -> None:
         self._template = template
-        self._words = Words(template)
+        self._words = words_of(template)
         self._count = len(os.sched_getaffinity(0)) if count is None else count
         self._pool: ProcessPoolExecutor | None = None
         self._started: list[BaseProcess] = []

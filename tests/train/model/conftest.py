@@ -9,14 +9,13 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from schemas.train_config import TrainConfig
-from tests.train.world import small_llama
+from tests.train.world import make_records, small_llama
 from train.model.adapt import adapt
 from train.model.base import Base
 from train.model.load import load_base
 from train.model.trainee import Trainee
 from train.step.batch import make_batch
 from train.text.template import Template, encode
-from tests.train.world import make_records
 
 KINDS = ("llama", "tied", "gpt2")
 

@@ -70,7 +70,7 @@ class _Handler(BaseHTTPRequestHandler):
             case _:
                 self._no(404, "EntryNotFound")
 
-    do_GET = do_POST = do_HEAD = _answer  # noqa: N815 # http.server's names
+    do_GET = do_POST = do_HEAD = _answer  # http.server's names
 
     def _model(self, repo: str, rest: list[str]) -> None:
         if repo not in self.hub.repos:

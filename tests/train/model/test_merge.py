@@ -13,7 +13,6 @@ from safetensors.torch import load_file, save_file
 from schemas.errors import CheckFailedError, ModelError
 from schemas.train_config import TrainConfig
 from tests.train.model.conftest import KINDS, logits_of
-
 from train.model.base import Base, has_tied_head
 from train.model.merge import cast, merged, probes
 from train.model.trainee import Trainee
@@ -101,3 +100,13 @@ def test_weights_that_half_precision_cannot_hold_are_refused(taught: Taught) -> 
         base.model.lm_head.weight[3] *= 1e7
     with pytest.raises(CheckFailedError, match="--dtype bf16 or fp32"):
         cast(base.model, torch.float16, probes(trainee.tokenizer, []))
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_the_revision_of_a_base_is_not_looked_for_in_what_was_made_of_it(
+    taught: Taught, tmp_path: Path, method: str
+) -> None:
+    _, trainee = taught(method=method)
+    save_weights(trainee, tmp_path / "final")
+    again = load_trained(TrainConfig(model=str(tmp_path / "final"), device="cpu", method="full", revision="v1"))
+    assert len(again.tokenizer) == len(trainee.tokenizer)

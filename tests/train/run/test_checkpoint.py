@@ -102,7 +102,9 @@ def test_a_cursor_that_somebody_moved_is_seen(state: State) -> None:
 def test_a_checkpoint_of_another_run_is_refused_saying_what_differs(state: State, field: str) -> None:
     state.save(2)
     wanted = Identity(**{**asdict(IDENTITY), field: "other"})
-    with pytest.raises(ConfigError, match=rf"{re.escape(checkpoint.NAMES[field])}.* in the checkpoint and is other now"):
+    with pytest.raises(
+        ConfigError, match=rf"{re.escape(checkpoint.NAMES[field])}.* in the checkpoint and is other now"
+    ):
         state.resume(wanted)
 
 

@@ -355,7 +355,7 @@ def test_training_stops_when_the_validation_loss_stops_falling_and_best_is_the_l
     cursor, _ = loop.train(run, resume=False)
     found = [e.overall.loss for e in watcher.evaluations]
     assert cursor.stopped
-    assert cursor.step < len(run.plan.steps)
+    assert cursor.step < len(run.plan)
     assert cursor.best_loss == min(found)
     assert found.index(min(found)) == len(found) - 3
     assert cursor.best_step == watcher.evaluations[-3].step

@@ -15,10 +15,11 @@ from schemas.record import Record
 from schemas.train_config import TrainConfig
 from tests.train.world import Watcher, make_records, record
 from train.model import tiny
+from train.run import checkpoint
 from train.run import run as run_module
 from train.run.run import Data, prepare, run
 
-MODEL = {"device": "cpu", "batch": 4, "max_tokens": 256, "lr": 5e-3, "sample_tokens": 8}
+MODEL = {"device": "cpu", "batch": 4, "max_tokens": 256, "lr": 5e-3, "sample_tokens": 8, "allow_leakage": True}
 
 
 @pytest.fixture(autouse=True)
@@ -58,13 +59,14 @@ def test_a_run_of_tiny_learns_and_leaves_every_file_of_the_design(tmp_path: Path
     assert after is not None
     assert after.overall.perplexity < before.overall.perplexity / 3
     assert after.by_source.keys() == {"a", "b"}
-    names = {"metrics.jsonl", "training.log", "config.json", "run.json", "records.arrow", "samples.json"}
+    names = {"metrics.jsonl", "training.log", "config.json", "run.json", "records.arrow", "samples.jsonl"}
     assert {p.name for p in out.iterdir()} >= {*names, "rejected.jsonl", "final", "best", "checkpoints", "base"}
 
     facts = json.loads((out / "run.json").read_text())
     assert facts["manifest"] == "m" * 64
     assert facts["versions"].keys() == {"sft-toolkit", "torch", "transformers", "peft"}
-    assert facts["identity"].keys() == {"manifest", "train_visible", "template", "plan", "base", "tokenizer"}
+    assert facts["identity"].keys() == set(checkpoint.NAMES)
+    assert (facts["ended_by"], facts["cost"]) == ("steps", None)
     assert facts["ended"] >= facts["started"]
     assert json.loads((out / "config.json").read_text())["train"]["lr"] == 5e-3
     rejected = [json.loads(line) for line in (out / "rejected.jsonl").read_text().splitlines()]
@@ -77,15 +79,21 @@ def test_a_run_of_tiny_learns_and_leaves_every_file_of_the_design(tmp_path: Path
     val = [row for row in table.to_pylist() if row["split"] == "val"]
     nll = sum(row["loss"] * row["n_target_tokens"] for row in val)
     assert nll / sum(row["n_target_tokens"] for row in val) == pytest.approx(after.overall.loss)
-    assert all(row["loss_before"] > row["loss"] for row in val)
+    assert all(row["loss_before"] > row["loss"] for row in table.to_pylist())
+    times = [row["seen"] for row in table.to_pylist()]
+    assert sum(times) == result.preflight.records_per_step * 40
+    assert set(times[50:]) == {0}
 
-    assert len(result.samples) == 2
-    assert result.samples[0].reference == records[50].messages[1].content
+    answers = [json.loads(line) for line in (out / "samples.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in answers] == [step for step in range(0, 41, 4) for _ in range(2)]
+    assert {line["id"] for line in answers} == {sample.id for sample in result.samples}  # the same prompts each time
+    asked = next(r for r in records[50:] if r.id == result.samples[0].id)
+    assert result.samples[0].reference == asked.messages[1].content
     tokenizer = AutoTokenizer.from_pretrained(out / "final")
     loader = AutoPeftModelForCausalLM if method == "lora" else AutoModelForCausalLM
     model = loader.from_pretrained(out / "final")
     prompt = tokenizer.apply_chat_template(
-        [{"role": "user", "content": records[50].messages[0].content}],
+        [{"role": "user", "content": asked.messages[0].content}],
         add_generation_prompt=True,
         return_tensors="pt",
         return_dict=True,
@@ -175,15 +183,22 @@ def test_a_run_of_tiny_killed_and_resumed_ends_as_one_never_killed(tmp_path: Pat
             raise KilledError
 
     records = repeating(24)
-    data = data_of(records[:20], records[20:])
-    config = config_of(max_steps=8, save_every=3)
-    run(config, data, tmp_path / "whole", Watcher())
+    data = data_of(records[:20], records[20:], general=tuple(make_records(6)))
+    config = config_of(max_steps=8, save_every=3, general="talk@2", workers=0, price_per_hour=3600.0)
+    whole = run(config, data, tmp_path / "whole", Watcher())
     with pytest.raises(KilledError):
         run(config, data, tmp_path / "killed", Watcher(kill))
-    resumed = run(config, data, tmp_path / "killed", Watcher(), resume=True)
-    name = "final/adapter_model.safetensors"
-    assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    others = config.model_copy(update={"workers": 2})
+    resumed = run(others, data, tmp_path / "killed", Watcher(), resume=True)
+    for name in ("final/adapter_model.safetensors", "samples.jsonl", "general.json", "records.arrow"):
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
     assert resumed.ending.before is not None
+    assert resumed.ending.cost == pytest.approx(resumed.ending.seconds)
+    forgotten = whole.ending.forgetting
+    assert forgotten is not None
+    assert forgotten.after is not None
+    assert (forgotten.reference, forgotten.before.records) == ("talk@2", 6)
+    assert forgotten.after.loss != forgotten.before.loss
     again = run(config, data, tmp_path / "killed", Watcher(), resume=True)
     assert again.run_id == resumed.run_id
 

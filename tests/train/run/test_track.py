@@ -86,5 +86,3 @@ def test_names_are_those_of_the_values_and_what_is_no_number_is_left_out() -> No
         "train/epoch": 0.0, "train/loss": 2.0, "train/lr": 1e-4, "speed/tokens_per_s": 900.0, "memory/gb": 1.5,
         "train_loss_by_source/a": 2.0,
     }  # fmt: skip
-
-

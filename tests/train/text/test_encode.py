@@ -1,4 +1,4 @@
-"""However records are encoded (here, in processes, from the cache), the outcome is the same, and memory is not needed."""
+"""However records are encoded (here, in processes, from the cache), the outcome is the same."""
 
 import errno
 import os
@@ -37,7 +37,7 @@ def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encode_module, "CACHED", 1)
 
 
-def store_of(root: Path, records: list[Record], *, weight: float = 1.0) -> Records:
+def store_of(root: Path, records: list[Record]) -> Records:
     """Commit records as a dataset whose rows are all in split train, two shards of each source."""
     store, draft = Store(root), Draft("mix")
     for source in sorted({r.source for r in records}):
@@ -117,14 +117,13 @@ def test_shards_of_any_size_and_a_store_give_what_plain_records_give(
     assert told(encode(rows(), PROCESS, max_tokens=max_tokens)) == plain
 
 
-@pytest.mark.parametrize("overlong", ["reject", "truncate-left", "split"])
-def test_processes_give_what_one_gives_and_end(stored: Records, monkeypatch: pytest.MonkeyPatch, overlong: Any) -> None:
+def test_processes_give_what_one_gives_and_end(stored: Records, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers_module, "FEW", 1)
     with Encoder(PROCESS, workers=2) as encoder:
-        found = encoder.encode(stored, max_tokens=40, overlong=overlong)
+        found = encoder.encode(stored, max_tokens=40, overlong="split")
         started = encoder._workers._started
         assert len(started) == 2
-    assert told(found) == told(encode(rows(), PROCESS, max_tokens=40, overlong=overlong))
+    assert told(found) == told(encode(rows(), PROCESS, max_tokens=40, overlong="split"))
     assert not any(process.is_alive() for process in started)
 
 
@@ -155,7 +154,7 @@ def cached(records: Records, folder: Path, **settings: Any) -> tuple[Encoded, li
 
 @pytest.mark.parametrize("settings", [{}, {"max_tokens": 40}, {"max_tokens": 40, "overlong": "split"}])
 def test_a_second_start_reads_no_text_and_has_the_same_tokens(
-    stored: Records, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]
+    stored: Records, tmp_path: Path, settings: dict[str, Any]
 ) -> None:
     first, said = cached(stored, tmp_path / "cache", **settings)
     for file in stored.dataset.manifest.files:
@@ -234,8 +233,8 @@ def test_a_run_that_ends_while_it_writes_leaves_no_entry(
     def interrupted(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(TokenCache, "keep", interrupted)
+    monkeypatch.setattr(TokenCache, "keep", interrupted)
+    with pytest.raises(KeyboardInterrupt):
         cached(stored, tmp_path)
     assert list((tmp_path / "tokens").iterdir()) == []
 

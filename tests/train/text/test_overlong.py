@@ -112,7 +112,7 @@ def test_a_conversation_never_begins_with_an_answer_or_a_tools_result() -> None:
 def test_what_fits_is_left_as_it_is_beside_what_is_cut() -> None:
     short, long = talk((1, 1), number=1), talk(*[(5, 5)] * 6, number=2)
     found = encoded([short, long], 60, "split")
-    assert [e.id for e in found.examples][0] == short.id
+    assert found.examples[0].id == short.id
     assert [r.id for r in found.cut] == [long.id]
     assert sum(e.targets for e in found.examples) == sum(
         e.targets for e in encode([short, long], TEMPLATE, max_tokens=ALL).examples

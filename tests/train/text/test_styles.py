@@ -18,7 +18,7 @@ from train.text.tokens import Example
 CALL = '[{"type": "function", "function": {"name": "look_up", "arguments": {"word": "cat"}}}]'
 TOOLS = '[{"type": "function", "function": {"name": "look_up", "description": "a word", "parameters": {}}}]'
 REFUSED = {"special_token", "rewritten", "unproven", "no_targets", "dropped"}
-"""What may be said of a text that a style cannot carry: never that the template fails, or ends a turn without a stop."""
+"""What may be said of a text that a style cannot carry; never that the template fails, or that a stop is missing."""
 
 
 @cache
@@ -44,7 +44,8 @@ def plain(text: str) -> str:
 
 CONTENT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30).filter(lambda t: t.strip() != "")
 WORDS = st.lists(
-    st.sampled_from("the cat sat USER: [INST] ### <s one\n\n ASSISTANT: é 猫 🐈 </s".split(" ")), min_size=1
+    st.sampled_from(["the cat", "USER:", "[INST]", "###", "<s", "one\n\n", "ASSISTANT:", "é", "猫", "🐈", "</s"]),
+    min_size=1,
 )
 SAID = CONTENT | WORDS.map(" ".join).filter(lambda t: t.strip() != "")
 

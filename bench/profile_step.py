@@ -1,0 +1,111 @@
+"""Where the time of a training step goes: `python -m bench.profile_step`, on a GPU where there is one, else on a CPU.
+
+A Llama of random weights trains on packed rows of random tokens; torch's profiler says which operators took the time,
+and here they are added up by what they are for. The table is what docs/profile.md shows.
+"""
+
+import argparse
+import time
+
+import numpy as np
+import torch
+from torch.profiler import ProfilerActivity, profile, record_function
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from schemas.train_config import TrainConfig
+from train.step import attention
+from train.step.attention import packed_hidden
+from train.step.batch import make_batch
+from train.step.loss import head_of, target_nll
+from train.step.optimizer import Updater
+from train.text.tokens import Example, Tokens
+
+SHAPES = {
+    "7m": {"vocab_size": 8000, "hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 4,
+           "num_attention_heads": 8, "num_key_value_heads": 4},
+    "1b": {"vocab_size": 128256, "hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16,
+           "num_attention_heads": 32, "num_key_value_heads": 8, "tie_word_embeddings": True},
+}  # fmt: skip
+GROUPS = {
+    "attention": ("attend_records", "varlen", "flash", "fmha"),
+    "optimizer": ("adam", "foreach"),
+    "matrix products": ("mm", "gemm", "nvjet", "cutlass", "linear"),
+    "softmax of the loss": ("exp", "amax", "scatter", "logsumexp"),
+}
+STEPS, WARM = 3, 2
+
+
+def main() -> None:
+    """Profile some steps after warm-up and print the shares as a Markdown table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    cuda = torch.cuda.is_available()
+    parser.add_argument("--shape", choices=SHAPES, default="1b" if cuda else "7m")
+    parser.add_argument("--max-tokens", type=int, default=4096 if cuda else 1024)
+    parser.add_argument("--rows", type=int, default=4)
+    chosen = parser.parse_args()
+    device = torch.device("cuda" if cuda else "cpu")
+    attention.register()
+    model = LlamaForCausalLM(LlamaConfig(**SHAPES[chosen.shape], max_position_embeddings=chosen.max_tokens))
+    model.set_attn_implementation(attention.NAME)
+    torch.nn.Module.to(model.train(), device)
+    head = head_of(model.lm_head, model.config)
+    updater = Updater(model.named_parameters(), TrainConfig(method="full"))
+    tokens, rows = made_up(chosen.rows, chosen.max_tokens, model.config.vocab_size)
+
+    def step() -> int:
+        with record_function("data"):
+            batch = make_batch(tokens, rows).to(device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=cuda):
+            loss = target_nll(head, packed_hidden(model.model, batch), batch).sum() / batch.targets
+        loss.backward()
+        updater.step(1e-5, loss.detach())
+        return batch.tokens
+
+    for _ in range(WARM):
+        step()
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]
+    started = time.perf_counter()
+    with profile(activities=activities) as found:
+        done = sum(step() for _ in range(STEPS))
+        if cuda:
+            torch.cuda.synchronize()
+    took = time.perf_counter() - started
+    spent: dict[str, float] = {}
+    for event in found.key_averages():
+        name = group_of(event.key)
+        spent[name] = spent.get(name, 0.0) + (event.self_device_time_total if cuda else event.self_cpu_time_total)
+    name = torch.cuda.get_device_name() if cuda else f"CPU, {torch.get_num_threads()} threads"
+    print(f"{chosen.shape} full, {chosen.rows} rows of {chosen.max_tokens} on {name}: {done / took:,.0f} tokens/s\n")
+    print("| what | share of the time |\n|---|---|")
+    total = sum(spent.values())
+    for what, time_us in sorted(spent.items(), key=lambda item: -item[1]):
+        print(f"| {what} | {time_us / total:.1%} |")
+
+
+def group_of(operator: str) -> str:
+    """Name what an operator is for."""
+    lowered = operator.lower()
+    return next((what for what, parts in GROUPS.items() if any(part in lowered for part in parts)), "the rest")
+
+
+def made_up(rows: int, max_tokens: int, vocabulary: int) -> tuple[Tokens, list[tuple[int, ...]]]:
+    """Make rows of records of random tokens, an eighth to a quarter of a row long; the latter 60% of each are targets."""
+    random = np.random.default_rng(0)
+    examples: list[Example] = []
+    laid: list[tuple[int, ...]] = []
+    for _ in range(rows):
+        row: list[int] = []
+        left = max_tokens
+        while left > max_tokens // 8:
+            length = min(left, int(random.integers(max_tokens // 8, max_tokens // 4)))
+            supervised = np.arange(length) >= 0.4 * length
+            row.append(len(examples))
+            ids = random.integers(0, vocabulary, length).astype(np.int32)
+            examples.append(Example(str(len(examples)), "made up", 1.0, ids, supervised))
+            left -= length
+        laid.append(tuple(row))
+    return Tokens.of(examples), laid
+
+
+if __name__ == "__main__":
+    main()
