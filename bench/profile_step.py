@@ -89,7 +89,7 @@ def group_of(operator: str) -> str:
 
 
 def made_up(rows: int, max_tokens: int, vocabulary: int) -> tuple[Tokens, list[tuple[int, ...]]]:
-    """Make rows of records of random tokens, an eighth to a quarter of a row long; the latter 60% of each are targets."""
+    """Make rows of records of random tokens, an eighth to a quarter of one long; the latter 60% are targets."""
     random = np.random.default_rng(0)
     examples: list[Example] = []
     laid: list[tuple[int, ...]] = []

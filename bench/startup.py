@@ -121,7 +121,8 @@ def start(folder: Path, workers: int | None, began: float) -> None:
     phases.note("imports")
     dataset = open_dataset("bench", folder / "store")
     data = _data(dataset, "bench")
-    config = TrainConfig(model=str(folder / "model"), method="full", device="cpu", workers=workers, max_epochs=1)
+    settings = {"method": "full", "device": "cpu", "workers": workers, "max_epochs": 1}
+    config = TrainConfig.model_validate({"model": str(folder / "model"), **settings})
     prepared = prepare(config, data, phases)  # pyright: ignore[reportArgumentType]
     phases.note("prepared")
     batch = make_batch(prepared.train.examples, prepared.plan[0].rows[:1])

@@ -117,7 +117,7 @@ def lines(
     shapes = [(line, *_shape(line)) for line in drawn if len(line.curve)]
     first = min((float(shape.step[0]) for _, shape, *_ in shapes), default=0.0)
     last = max((float(shape.step[-1]) for _, shape, *_ in shapes), default=1.0)
-    limits = _limits([_reach(*shape) for _, *shape in shapes], log=log, from_zero=from_zero)
+    limits = _limits([_reach(shape, low, high) for _, shape, low, high in shapes], log=log, from_zero=from_zero)
     scale = _Scale((first, max(last, first + 1)), limits, log, box[2] * width, box[3] * height)
     axes.set_xlim(*scale.x)
     axes.set_ylim(*scale.y)

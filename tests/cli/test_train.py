@@ -10,11 +10,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 from safetensors import SafetensorError
 
 from cli import render
+from cli.preflight import shared_clusters
 from cli.train import Display, resolve
+from schemas.dataset import Dataset, open_dataset
 from schemas.errors import ConfigError
 from tests.cli.conftest import Sft
 from tests.train.world import make_records, small_llama
@@ -117,31 +120,56 @@ def test_a_dry_run_shows_records_counts_memory_and_time(sft: Sft, dataset: str, 
 def test_a_dry_run_writes_the_rows_that_cannot_be_used_where_it_is_told(
     sft: Sft, dataset: str, model: str, tmp_path: Path
 ) -> None:
-    base = ("train", "--manifest", dataset, "--model", model, "--max-tokens", "60")
-    said = sft(*base, "--dry-run", "--rejected", "left.jsonl", "--json")
+    base = ("train", "--manifest", dataset, "--model", model, "--json")
+    longest = max(source["longest"] for source in sft(*base, "--dry-run").json["preflight"]["sources"])
+    shorter = (*base, "--max-tokens", str(longest - 1), "--rejected", "left.jsonl")
+    refused = sft(*shorter, "--dry-run").json["preflight"]["refused"]
     lines = [json.loads(line) for line in (tmp_path / "left.jsonl").read_text().splitlines()]
-    assert len(lines) == sum(sum(r["by_source"].values()) for r in said.json["preflight"]["refused"]) > 0
+    assert len(lines) == sum(sum(r["by_source"].values()) for r in refused) > 0
     assert {"split", "id", "source", "reason", "detail"} <= lines[0].keys()
-    assert sft(*base, "--rejected", "left.jsonl", code=2).err.count("without --dry-run") == 1
+    assert "without --dry-run" in sft(*shorter, code=2).err
 
 
-def test_a_split_whose_validation_rows_are_train_rows_is_refused_unless_allowed(
-    sft: Sft, model: str, tmp_path: Path
+def test_a_near_duplicate_on_both_sides_is_refused_unless_allowed(
+    sft: Sft, dataset: str, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rows that differ only in case and space are no exact duplicates to a split that has seen no dedup."""
-    asked = [f"tell me of thing {i}" for i in range(40)]
-    rows = [
-        {"instruction": text, "response": "a thing"}
-        for i in asked
-        for text in (i, f"{i.upper()}", i.replace(" ", "  "))
-    ]
-    (tmp_path / "twice.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    sft("curate", "ingest", "dolly", "twice.jsonl", "--name", "twice")
-    sft("curate", "split", "twice")
-    base = ("train", "--manifest", "twice", "--model", model, "--dry-run")
-    found = sft(*base, "--allow-leakage", "--json").json["preflight"]["leakage"]
-    said = sft(*base, code=1 if found["conversation"] else 0)
-    assert ("are train rows, word for word" in said.err) == bool(found["conversation"])
+    monkeypatch.setattr(
+        "cli.train.shared_clusters",
+        lambda d: ((next(iter(d.records("val"))).id, next(iter(d.records("train"))).id),),
+    )
+    base = ("train", "--manifest", dataset, "--model", model, "--dry-run")
+    assert "have near-duplicates among the train rows" in sft(*base, code=1).err
+    assert "warning: 1 of" in sft(*base, "--allow-leakage").out
+
+
+class Moved:
+    """A dataset whose rows read otherwise."""
+
+    def __init__(self, opened: Dataset, rows: pl.LazyFrame) -> None:
+        self.manifest, self.rows = opened.manifest, rows
+
+    def scan(self, _: object) -> pl.LazyFrame:
+        return self.rows
+
+
+def test_clusters_on_both_sides_are_read_from_the_dataset(sft: Sft, dataset: str, tmp_path: Path) -> None:
+    """A sound dataset has none; one whose rows moved after dedup is told by pairs of ids."""
+    opened = open_dataset(dataset, tmp_path / "sft-data")
+    assert shared_clusters(opened) == ()  # no dedup has run
+    sft("curate", "dedup", dataset)
+    sft("curate", "split", dataset)
+    opened = open_dataset(dataset, tmp_path / "sft-data")
+    assert shared_clusters(opened) == ()
+    moved = pl.LazyFrame(
+        {
+            "id": ["a", "b", "c", "d", "e"],
+            "cluster_id": ["1", "1", "2", None, "1"],
+            "split": ["train", "val", "val", "val", "val"],
+            "kept": [True, True, True, True, False],
+        }
+    )
+    changed: Any = Moved(opened, moved)
+    assert shared_clusters(changed) == (("b", "a"),)
 
 
 def test_bad_input_is_one_line_and_its_exit_code(sft: Sft, dataset: str, model: str, tmp_path: Path) -> None:

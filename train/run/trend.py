@@ -43,8 +43,9 @@ def rise_of(curve: Curve) -> Rise:
     """Measure the rise of a curve of at least one point from its lowest one.
 
     `height` is that of the lower of the last two points above the lower neighbour of the lowest, so that no single
-    point decides; 0 where fewer than `AFTER` follow the lowest. `noise` is the largest step up before the lowest point, or down after it: what the curve does
-    against its own trend. `tau` is Kendall's rank correlation of step and value from the lowest point on.
+    point decides; 0 where fewer than `AFTER` follow the lowest. `noise` is the largest step up before the lowest point,
+    or down after it: what the curve does against its own trend. `tau` is Kendall's rank correlation of step and value
+    from the lowest point on.
     """
     value = curve.value
     low = int(np.argmin(value))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from schemas.errors import ConfigError, InputError, ModelError
+from schemas.errors import CheckFailedError, ConfigError, InputError, ModelError
 from schemas.record import Message, Record, last_answer
 from schemas.review_config import AnswerConfig
 from schemas.train_config import TrainConfig
@@ -34,7 +34,7 @@ def short_pretraining(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def alike(count: int) -> list[Record]:
     return [
-        record(i, ("user", f"say number {i % 5}"), ("assistant", f"the number is {i % 5} my friend"))
+        record(i, ("user", f"say number {i % 5} to {i}"), ("assistant", f"the number is {i % 5} my friend"))
         for i in range(count)
     ]
 
@@ -163,7 +163,7 @@ def test_a_run_that_cannot_be_used_is_one_clear_error(tmp_path: Path) -> None:
         asked(folder.path)
     folder.write_json("run.json", facts)
     (folder.path / "final" / "model.safetensors").unlink()
-    with pytest.raises(ModelError, match="cannot be loaded"):
+    with pytest.raises(CheckFailedError, match=r"final/model\.safetensors is gone"):
         asked(folder.path)
     shutil.rmtree(folder.path / "final")
     with pytest.raises(InputError, match="its weights are gone"):

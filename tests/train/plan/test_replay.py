@@ -75,6 +75,13 @@ def test_the_order_in_which_replayed_records_come_changes_nothing(
     assert read(one, train, replay) == read(other, train, shuffled)
 
 
+def test_copies_of_different_lengths_are_replayed_alike_in_whatever_order_they_come() -> None:
+    train, replay = named([9] * 10), Named(["same"] * 40, np.arange(1, 41), np.ones(40))
+    backwards = replay.shuffled(list(range(39, -1, -1)))
+    one, other = (plan_of(train, replay=r, replay_share=0.5) for r in (replay, backwards))
+    assert one.digest == other.digest
+
+
 def test_replay_leaves_the_draws_of_the_others_as_they_are() -> None:
     """A run with replay sees the same copies of its own records as one without."""
     train = named([9] * 50, 0.5)
