@@ -416,7 +416,8 @@ def exact_match(model: Path) -> dict[str, Any]:
     from schemas.train_config import TrainConfig
     from train.evaluation.generation import generate
     from train.evaluation.samples import prompt_ids
-    from train.model.load import adapt, load_base
+    from train.model.adapt import adapt
+    from train.model.load import load_base
     from train.text.template import Template
 
     config = TrainConfig(model=str(model), method="full", device="cpu")

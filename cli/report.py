@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from curate.samples import SampleRow
     from schemas.dataset import Dataset
     from schemas.run_files import RunFiles
-    from train.run.finding import Finding
+    from train.verdict.finding import Finding
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -61,7 +61,7 @@ class Report:
     def to_json(self) -> dict[str, Any]:
         """Give the verdict and the figures."""
         from curate.report.run import source_lines, summary
-        from train.run.verdict import kinds, to_json
+        from train.verdict.verdict import kinds, to_json
 
         return {
             "run": str(self.run.path),
@@ -85,7 +85,7 @@ def make_report(folder: Path, html: Path | None = None, store: Path | None = Non
     """
     from curate.report.run import named_records, run_page
     from schemas.run_files import read_run
-    from train.run.verdict import judge, judge_folder, to_json
+    from train.verdict.verdict import judge, judge_folder, to_json
 
     if not any((folder / name).is_file() for name in ("run.json", "metrics.jsonl")):
         raise ConfigError(f"run {folder}", "no run in this folder", "the folder of a run", "see --out of sft train")

@@ -67,7 +67,7 @@ def _difficulty(dataset: Dataset, config: ScoreConfig, model: str) -> "Difficult
     needs_torch("sft curate score --difficulty")
     from schemas.train_config import TrainConfig
     from train.evaluation.difficulty import DifficultyModel
-    from train.model.load import TINY
+    from train.model.adapt import TINY
 
     quiet_transformers()
     settings = {"model": model, "max_tokens": config.max_tokens, "precision": config.precision, "device": config.device}

@@ -3,8 +3,8 @@
 import shlex
 import sys
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from train.run.outcome import Result
     from train.run.reading import StepMetrics
     from train.run.run import Data
+
+LEADER_SPEAKS_S = 5.0
+"""Seconds for which a process that does not lead keeps its error back: torchrun ends it when the leader ends."""
 
 PLAIN_LINES = 10
 """Lines about steps that a run prints where there is no terminal."""
@@ -112,7 +115,8 @@ def train(
     data = _data(dataset, reference)
     config, data = _with_others(config, data, dataset, store)
     with ExitStack() as stack:
-        display = stack.enter_context(Display(quiet=json))
+        leads = stack.enter_context(_together(config, dry_run=dry_run))
+        display = stack.enter_context(Display(quiet=json or not leads))
         quiet_transformers()
         if dry_run:
             from train.run.run import prepare
@@ -128,15 +132,18 @@ def train(
         from train.run.run import run
 
         folder = out_folder or _default_folder(data, config)
-        resume_with = shlex.join(["sft", "train", "--resume", "--out", str(folder)])
-        if saved and saved.get("store") != data.store:  # the folder names another store than the one that was given
-            resume_with += f" --store {shlex.quote(shown(dataset.root))}"
+        # The folder may name another store than the one that was given.
+        other = shown(dataset.root) if saved and saved.get("store") != data.store else None
+        resume_with = shlex.join(["sft", "train", "--resume", "--out", str(folder), *(["--store", other] if other else [])])
         with interruption.told(RunFolder(folder), resume_with):
             try:
                 result = run(config, data, folder, display, resume=resume, resume_with=resume_with)
             except CheckFailedError:  # a loss that is no number: the curves and records before it say why
-                _report(folder, dataset.root)
+                if leads:
+                    _report(folder, dataset.root)
                 raise
+            if not leads:
+                return
             Store(dataset.root).register_run(result.run_id, result.facts, folder / "records.arrow")
     made = _report(folder, dataset.root)
     if json:
@@ -154,6 +161,27 @@ def train(
             f"sft train --manifest {reference} --model HuggingFaceTB/SmolLM2-135M --preset small --out runs/small",
             store=store,
         )
+
+
+@contextmanager
+def _together(config: TrainConfig, *, dry_run: bool) -> Generator[bool]:
+    """Join the processes that torchrun started; give whether this one leads, and so speaks.
+
+    What fails in all of them is told by the leader alone: the others hold their error back until it has had its time.
+    """
+    from train.model.device import choose_device
+    from train.step import processes
+
+    started = processes.asked()
+    if started > 1 and dry_run:
+        raise ConfigError("--dry-run", f"in {started} processes", "one process", "run it without torchrun")
+    try:
+        with processes.together(cuda=started > 1 and choose_device(config).device.type == "cuda"):
+            yield processes.leads()
+    except (SftError, RuntimeError):
+        if started > 1 and processes.started_as() > 0:
+            time.sleep(LEADER_SPEAKS_S)
+        raise
 
 
 def _check_usage(*, resume: bool, dry_run: bool, out_folder: Path | None, rejected: Path | None) -> None:

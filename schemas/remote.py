@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from schemas.bucket import Bucket, Listed, check_url, endpoint_of, is_url, open_bucket
+from schemas.cache import user_cache
 from schemas.errors import ConfigError, CorruptObjectError, StoreError
 from schemas.manifest import FileEntry
 
@@ -241,9 +242,7 @@ def mirror(url: str) -> Path:
 
 
 def _mirrors() -> Path:
-    user = os.environ.get("XDG_CACHE_HOME")
-    cached = os.environ.get("SFT_CACHE") or (Path(user) if user else Path.home() / ".cache") / "sft"
-    return Path(cached) / "stores"
+    return user_cache() / "stores"
 
 
 _OURS: set[Path] = set()

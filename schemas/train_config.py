@@ -47,7 +47,8 @@ class TrainConfig(Config):
     base held in 4 bits (needs bitsandbytes)."""
 
     unfreeze: int | None = Field(None, ge=1)
-    """With full: train the last so many layers, the final norm and the head alone; the rest stays as it is."""
+    """With full: train the last so many layers, the final norm and the head alone. A head that is tied to the embeddings
+    stays as it is, like all the rest."""
 
     lora_r: int = Field(16, ge=1)
     """Rank of the adapters."""
@@ -93,7 +94,7 @@ class TrainConfig(Config):
     """Exactly so many steps, over as many epochs as that takes, instead of max_epochs and early stopping."""
 
     max_hours: float | None = Field(None, gt=0)
-    """Hours of training after which the run ends; the learning rate is planned to reach 0 there."""
+    """Hours that the run may take in all, measuring included; the learning rate is planned to reach 0 there."""
 
     max_cost: float | None = Field(None, gt=0)
     """As max_hours, in money: needs price_per_hour."""
@@ -116,7 +117,7 @@ class TrainConfig(Config):
 
     optimizer: Literal["adamw", "adamw8bit", "paged_adamw8bit"] = "adamw"
     """adamw holds two fp32 moments per trained weight; the 8-bit ones a quarter of that, paged ones also in the
-    machine's memory (both need bitsandbytes and a GPU)."""
+    machine's memory (both need bitsandbytes, paged a GPU)."""
 
     lr: float | None = Field(None, gt=0)
     """Peak learning rate; by default 2e-5 for full and 2e-4 for lora and qlora, which want about ten times more."""
@@ -174,8 +175,8 @@ class TrainConfig(Config):
     """Steps between checkpoints; one is also written at the end, and when the run is interrupted."""
 
     general: str | None = Field(None, examples=["general"])
-    """REF of a dataset whose val rows (else test, else all kept) are scored before and after: what was forgotten. By
-    default the val rows of replay's dataset."""
+    """REF of a dataset whose val rows (else test, else train; 2,000 at most) are scored before and after: what was
+    forgotten. By default the val rows of replay's dataset."""
 
     score_train: bool = True
     """Score every train record before and after the run, for records.arrow and sft why: each costs a third of an

@@ -10,8 +10,11 @@ from transformers import PreTrainedTokenizerFast
 from schemas.record import Record
 from schemas.train_config import TrainConfig
 from tests.train.world import make_records, small_llama
-from train.model.load import Base, Trainee, adapt, choose_device
+from train.model.adapt import adapt
+from train.model.base import Base
+from train.model.device import choose_device
 from train.model.tiny import tiny_tokenizer
+from train.model.trainee import Trainee
 from train.step import attention
 from train.text.template import Encoded, Template, encode
 

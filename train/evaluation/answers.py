@@ -14,7 +14,7 @@ from train.evaluation.generation import Answer, generate
 from train.evaluation.memory import free
 from train.evaluation.pair import Pair, in_its_precision
 from train.evaluation.samples import prompt_ids
-from train.model.load import Trainee
+from train.model.trainee import Trainee
 from train.run.folder import RunFolder
 from train.run.parts import Listener
 from train.step import attention

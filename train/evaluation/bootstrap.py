@@ -1,20 +1,22 @@
 """How sure a difference between two models is: the paired bootstrap over records (Koehn 2004, EMNLP).
 
 Records are drawn anew with replacement, both models' numbers of a record together, and the difference is computed
-again, `DRAWS` times; the interval holds the middle 95% of the differences. Drawn by a fixed seed: the same records give
-the same interval.
+again, `DRAWS` times; the interval holds the middle 95% of the differences, or more of them where records are few
+(`_outside`). Drawn by a fixed seed: the same records give the same interval.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
 
 DRAWS = 1000
-"""Draws: the ends of a 95% interval then stand on 25 draws each."""
+"""Draws: the ends of a 95% interval then stand on 25 draws each, or 8 with the fewest records."""
 LEAST_RECORDS = 10
-"""With fewer records an interval is narrower than the truth, so none is given."""
+"""With fewer records an interval says more of single records than of the models, so none is given."""
 _SEED = 17
 _CELLS = 4_000_000
 """Cells of a table of draws and records that are held at once: 32 MB."""
@@ -26,7 +28,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """The middle 95% of what chance could have made of a difference."""
+    """A 95% interval: what chance could have made of a difference."""
 
     low: float
     high: float
@@ -49,13 +51,25 @@ def intervals(sums_RS: Floats, differences: Callable[[Floats], Floats]) -> list[
         for at in range(0, DRAWS, step)
     ]
     found_BQ = np.concatenate(parts)
-    return [_middle(found_BQ[:, q]) for q in range(quantities)]
+    outside = _outside(records)
+    return [_middle(found_BQ[:, q], outside) for q in range(quantities)]
 
 
-def _middle(found_B: Floats) -> Interval | None:
+def _outside(records: int) -> float:
+    """Give the share of draws below, and above, a 95% interval: 0.025 of many records, 0.0086 of ten.
+
+    Draws of n records spread by sqrt((n - 1) / n) too little, and their middle knows nothing of Student's t: with ten
+    records 1 in 9 plain intervals misses the truth. This is the expanded percentile interval (Hesterberg 2015, 4.1).
+    """
+    from scipy.special import stdtrit  # noqa: PLC0415 # a tenth of a second
+
+    return NormalDist().cdf(-math.sqrt(records / (records - 1)) * float(stdtrit(records - 1, 0.975)))
+
+
+def _middle(found_B: Floats, outside: float) -> Interval | None:
     if not np.isfinite(found_B).all():
         return None
-    low, high = np.quantile(found_B, [0.025, 0.975])
+    low, high = np.quantile(found_B, [outside, 1 - outside])
     return Interval(float(low), float(high))
 
 

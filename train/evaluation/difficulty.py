@@ -38,7 +38,9 @@ from schemas.record import Record
 from schemas.train_config import TrainConfig
 from train.evaluation.losses import RecordLoss, record_losses
 from train.evaluation.memory import free, out_of_memory
-from train.model.load import PRECISIONS, Trainee, adapt
+from train.model.adapt import adapt
+from train.model.device import PRECISIONS
+from train.model.trainee import Trainee
 from train.model.tuned import load_trained
 from train.preflight.selftest import self_test
 from train.step import attention

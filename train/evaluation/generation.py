@@ -26,7 +26,8 @@ from transformers.generation.streamers import BaseStreamer
 
 from schemas.errors import ModelError
 from train.evaluation.memory import free, out_of_memory
-from train.model.load import Trainee
+from train.model.trainee import Trainee
+from train.step import processes
 from train.text.template import Template
 
 # Shapes: B prompts of a batch, T tokens of the longest one, N tokens generated, V tokens of the vocabulary.
@@ -150,7 +151,7 @@ def generating(trainee: Trainee) -> AbstractContextManager[object]:
     was_training = trainee.model.training
     trainee.model.eval()
     stack.callback(trainee.model.train, was_training)
-    for context in (trainee.stock_attention(), torch.inference_mode(), trainee.device.compute()):
+    for context in (trainee.stock_attention(), processes.without_gradients(), trainee.device.compute()):
         stack.enter_context(context)
     return stack
 
@@ -193,6 +194,7 @@ def _generate(
         generation_config=settings,
         logits_processor=processors,
         streamer=streamer,
+        synced_gpus=processes.ranks() > 1,
     )[:, ids_BT.shape[1] :]
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from train.evaluation.metrics import normal
+from train.evaluation.metrics import SENTENCE_ENDS, normal
 
 MOST, WORDS, SEEN = 20, 4, 3
 OTHER = "(other)"
@@ -37,7 +37,7 @@ def labels_of(references: Sequence[str]) -> tuple[str, ...] | None:
     counts = Counter(map(normal, references))
     if not 2 <= len(counts) <= MOST or min(counts.values()) < SEEN:
         return None
-    if any(len(label.split()) > WORDS or not label for label in counts):
+    if any(len(label.split()) > WORDS or not label.strip(SENTENCE_ENDS) for label in counts):
         return None
     return tuple(sorted(counts, key=lambda label: (-counts[label], label)))
 

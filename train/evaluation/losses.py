@@ -15,9 +15,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
-from train.model.load import Trainee
+from train.model.trainee import Trainee
 from train.plan import pack
-from train.step.batch import make_batch
+from train.step import processes
+from train.step.batch import idle_batch, make_batch
 from train.text.tokens import Example, Tokens
 
 
@@ -121,24 +122,27 @@ def record_losses(
     """
     tokens = Tokens.of(examples)
     rows = pack(tokens.lengths.tolist(), max_tokens)
+    ranks, rank = processes.ranks(), processes.rank()
     device = trainee.device.device
     sums_E = torch.zeros(len(tokens), dtype=torch.float64, device=device)
     was_training = trainee.model.training
     trainee.model.eval()
     try:
-        with torch.inference_mode():
-            for at in range(0, len(rows), micro_batch):
-                batch = make_batch(tokens, rows[at : at + micro_batch])
-                example_M = torch.as_tensor(batch.records)[batch.records_M].to(device)
+        with processes.without_gradients():
+            for at in range(0, len(rows), micro_batch * ranks):
+                together = rows[at : at + micro_batch * ranks]
+                own = together[rank * micro_batch : (rank + 1) * micro_batch]
+                batch = make_batch(tokens, own) if own else idle_batch(tokens, together[0])
+                example_M = torch.as_tensor(batch.records, dtype=torch.int64)[batch.records_M].to(device)
                 on_device = batch.to(device)
                 with trainee.device.compute():
                     nll_M = trainee.nll(on_device)
                 sums_E.index_add_(0, example_M, nll_M.double())
                 if on_records:
-                    on_records(len(batch.records))
+                    on_records(sum(map(len, together)))
     finally:
         trainee.model.train(was_training)
-    return Losses.of(tokens, sums_E.cpu().numpy())
+    return Losses.of(tokens, processes.add_up(sums_E).cpu().numpy())
 
 
 def evaluation(step: int, losses: Losses) -> Evaluation:

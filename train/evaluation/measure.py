@@ -21,7 +21,8 @@ from train.evaluation.losses import record_losses
 from train.evaluation.memory import free, out_of_memory
 from train.evaluation.pair import Pair, in_its_precision
 from train.evaluation.said import Said, answer_key, loss_key
-from train.model.load import PRECISIONS, Trainee
+from train.model.device import PRECISIONS
+from train.model.trainee import Trainee
 from train.run.parts import Listener
 from train.step import attention
 from train.text.template import Template, encode

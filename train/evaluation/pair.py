@@ -4,7 +4,6 @@ Both read a prompt as the run rendered it: the run's own tokenizer, chat templat
 be what the run was made with, and what it left.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from schemas.errors import CheckFailedError, ConfigError, ModelError
+from schemas.errors import ConfigError, ModelError
 from schemas.manifest import digest
 from schemas.train_config import TrainConfig
 from train.model.adapt import TINY, adapt
@@ -20,7 +19,7 @@ from train.model.base import Base
 from train.model.load import load_base
 from train.model.trainee import Trainee
 from train.model.tuned import load_trained
-from train.run.card import hashes
+from train.run.card import check_files
 from train.run.folder import RunFolder
 from train.text.template import Template
 
@@ -55,16 +54,7 @@ class Pair:
 
     def check_files(self) -> dict[str, str]:
         """Give the sha256 of the tuned weights' files. Raises CheckFailedError where one is not what the run left."""
-        found = hashes(self.place)
-        left: Mapping[str, str] = self.facts.get("weights", {}).get(self.weights, found)
-        for name in sorted(left.keys() | found.keys()):
-            if left.get(name) != found.get(name):
-                what = (
-                    "is gone" if name not in found else "was not left by the run" if name not in left else "was changed"
-                )
-                where, remedy = f"run {self.folder.path}", "bring it back from a copy, or train again"
-                raise CheckFailedError(where, f"{self.weights}/{name} {what}", "the files that the run left", remedy)
-        return found
+        return check_files(self.folder, self.facts, self.weights)
 
     def tuned_key(self) -> str:
         """Digest the tuned weights as they lie there, and the base below them: 64 hex digits."""

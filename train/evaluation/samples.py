@@ -8,7 +8,7 @@ import numpy as np
 from schemas.dataset import find
 from schemas.record import Record
 from train.evaluation.generation import generate
-from train.model.load import Trainee
+from train.model.trainee import Trainee
 from train.text.template import Template
 from train.text.tokens import Tokens
 

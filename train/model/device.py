@@ -7,6 +7,7 @@ import torch
 
 from schemas.errors import ConfigError
 from schemas.train_config import TrainConfig
+from train.step import processes
 
 PRECISIONS: dict[torch.dtype | None, str] = {None: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 """What autocast computes in, by name; None is fp32 throughout."""
@@ -40,6 +41,8 @@ def choose_device(config: TrainConfig) -> Device:
     if config.device == "cuda" and not cuda:
         raise ConfigError("--device", "cuda, but torch sees no GPU", "cpu or auto")
     device = torch.device("cuda" if cuda and config.device != "cpu" else "cpu")
+    if device.type == "cuda" and processes.asked() > 1:
+        device = torch.device("cuda", processes.local_rank())
     has_bf16 = device.type == "cpu" or torch.cuda.is_bf16_supported(including_emulation=False)
     if config.precision == "bf16" and not has_bf16:
         raise ConfigError("--precision", "bf16, but this GPU has none", "fp32 or auto")

@@ -1,21 +1,21 @@
-"""Which weights a model is: digests over its files, or over the weights themselves.
+"""Which weights a model is: a digest over its files.
 
 Reading 16 GB at every start takes time, so the digest of a large file is remembered in the user's cache, by device,
 inode, size and times, as a store does for its objects: a file whose bytes change gets another ctime and is read again.
 """
 
 import hashlib
-import os
-from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from torch import Tensor
-
+from schemas.cache import user_cache
 from schemas.objects import file_sha256
 
 REMEMBERED_BYTES = 64 * 2**20
 """Files from this size on are remembered: below it, reading takes less than a tenth of a second."""
+
+
+SETTINGS = frozenset({"config.json", "model.safetensors.index.json"})
 
 
 def remembered_sha256(path: Path) -> str:
@@ -24,7 +24,7 @@ def remembered_sha256(path: Path) -> str:
         return file_sha256(path)
     s = path.stat()
     key = f"{s.st_dev} {s.st_ino} {s.st_size} {s.st_mtime_ns} {s.st_ctime_ns}"
-    memory = _memory()
+    memory = user_cache() / "model-digests.log"
     with suppress(OSError):
         for line in memory.read_text(encoding="ascii", errors="replace").splitlines():
             found, _, sha256 = line.rpartition(" ")
@@ -38,25 +38,15 @@ def remembered_sha256(path: Path) -> str:
     return sha256
 
 
-def _memory() -> Path:
-    user = os.environ.get("XDG_CACHE_HOME")
-    cache = os.environ.get("SFT_CACHE") or (Path(user) if user else Path.home() / ".cache") / "sft"
-    return Path(cache) / "model-digests.log"
-
-
 def folder_digest(folder: Path, *, code: bool = False) -> str:
-    """Sha256 over the names and bytes of configuration and weights, and with `code` of the Python files: 64 hex."""
-    suffixes = {".safetensors", ".py"} if code else {".safetensors"}
-    digest = hashlib.sha256()
-    for file in sorted(folder.iterdir()):
-        if file.name == "config.json" or file.suffix in suffixes:
-            digest.update(file.name.encode() + b"\0" + bytes.fromhex(remembered_sha256(file)))
-    return digest.hexdigest()
+    """Sha256 over the names and bytes of configuration, weights and their index: 64 hex digits.
 
-
-def weights_digest(weights: Iterable[tuple[str, Tensor]]) -> str:
-    """Sha256 over the names and bytes of weights, in the order of their names: 64 hex digits."""
+    With `code` also of the Python files, in folders below too: transformers imports and runs those as well.
+    """
+    files = [file for file in folder.iterdir() if file.name in SETTINGS or file.suffix == ".safetensors"]
+    files += folder.rglob("*.py") if code else ()
     digest = hashlib.sha256()
-    for name, weight in sorted(weights, key=lambda pair: pair[0]):
-        digest.update(name.encode() + b"\0" + weight.detach().cpu().contiguous().numpy().tobytes())
+    for file in sorted(file for file in files if file.is_file()):
+        name = file.relative_to(folder).as_posix()
+        digest.update(name.encode() + b"\0" + bytes.fromhex(remembered_sha256(file)))
     return digest.hexdigest()

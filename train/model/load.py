@@ -12,38 +12,26 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from schemas.errors import ModelError
 from schemas.record import Record
 from schemas.train_config import TrainConfig
 from train.model import source, tiny, vocabulary
-from train.model.adapt import TINY, adapt
+from train.model.adapt import TINY
 from train.model.adapters import use_bitsandbytes
 from train.model.base import Base
-from train.model.device import PRECISIONS, Device, choose_device
-from train.model.digest import weights_digest
+from train.model.device import Device, choose_device
 from train.model.source import Source
-from train.model.trainee import Trainee
 from train.run.folder import whole_folder
 from train.step import attention
 
-__all__ = [
-    "LOAD_ERRORS",
-    "PRECISIONS",
-    "TINY",
-    "Base",
-    "Device",
-    "Trainee",
-    "adapt",
-    "choose_device",
-    "load_base",
-    "located",
-]
-
-LOAD_ERRORS = (OSError, ValueError, ImportError, KeyError, RuntimeError, TypeError, AttributeError, SafetensorError)
+LOAD_ERRORS = (
+    OSError, ValueError, ImportError, LookupError, RuntimeError, TypeError, AttributeError, SafetensorError,
+    StrictDataclassError,
+)  # fmt: skip
 """What transformers raises for a checkpoint that is absent, broken, or of a kind it does not know."""
 
 
@@ -95,8 +83,7 @@ def load_base(
 
 def _load_tiny(config: TrainConfig, folder: Path, device: Device) -> Base:
     found = source.find(str(folder), revision=None, trust_remote_code=False)
-    digest = weights_digest(load_file(folder / source.WHOLE).items())
-    return _load(config, TINY, found, device, digest=digest)
+    return _load(config, TINY, found, device, digest=found.digest())
 
 
 def _load(config: TrainConfig, name: str, found: Source, device: Device, *, digest: str) -> Base:

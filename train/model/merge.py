@@ -5,6 +5,7 @@ Merging is done in fp32: in half precision the product of two small matrices is 
 then are weights cast; what that changes is measured and told.
 """
 
+import json
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,13 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from torch import Tensor, nn
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from schemas.errors import CheckFailedError, ModelError
 from train.model import vocabulary
-from train.model.adapters import PeftModel
+from train.model.adapters import PeftModel, get_peft_model_state_dict
 from train.model.base import Base
+from train.model.load import LOAD_ERRORS
 from train.step import attention
 
 TOLERANCE = 1e-3
@@ -54,16 +57,7 @@ def merged(base: Base, folder: Path, texts: Sequence[str] = ()) -> tuple[Base, f
 
     Raises ModelError for adapters that cannot be loaded, CheckFailedError where the merged model says something else.
     """
-    if not (folder / WEIGHTS).is_file():
-        raise ModelError(f"adapters {folder}", f"no {WEIGHTS}", "adapters saved as safetensors")
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    vocabulary.grow(base.model, tokenizer)
-    with warnings.catch_warnings():
-        # GPT-2 keeps its linear layers transposed; peft notices, sets fan_in_fan_out itself, and warns.
-        warnings.filterwarnings("ignore", message="fan_in_fan_out")
-        # peft 0.21 reads an attribute that transformers 5.23 has renamed.
-        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
-        adapted: Any = PeftModel.from_pretrained(base.model, str(folder))
+    tokenizer, adapted = _adapted(base, folder)
     nn.Module.to(adapted.eval(), base.device.device)
     base.model.set_attn_implementation("sdpa" if getattr(base.model, "_supports_sdpa", False) else "eager")
     asked = probes(tokenizer, texts)
@@ -80,6 +74,39 @@ def merged(base: Base, folder: Path, texts: Sequence[str] = ()) -> tuple[Base, f
         )
     model.set_attn_implementation(attention.NAME)
     return replace(base, model=model, tokenizer=tokenizer), difference
+
+
+def _adapted(base: Base, folder: Path) -> tuple[PreTrainedTokenizerBase, Any]:
+    """Put the adapters of a folder on their base; give their tokenizer and both."""
+    where = f"adapters {folder}"
+    if not (folder / WEIGHTS).is_file():
+        raise ModelError(where, f"no {WEIGHTS}", "adapters saved as safetensors")
+    try:
+        kind = json.loads((folder / "adapter_config.json").read_bytes())["peft_type"]
+        if kind != "LORA":  # others have settings that name more files, or cannot be merged
+            raise ModelError(where, f"of the kind {str(kind)[:40]}", "LoRA")
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        vocabulary.grow(base.model, tokenizer)
+        with warnings.catch_warnings():
+            # GPT-2 keeps its linear layers transposed; peft notices, sets fan_in_fan_out itself, and warns.
+            warnings.filterwarnings("ignore", message="fan_in_fan_out")
+            # peft 0.21 reads an attribute that transformers 5.23 has renamed.
+            warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
+            # A warning only, and peft goes on with adapters that do nothing: told as an error below.
+            warnings.filterwarnings("ignore", message="Found missing adapter keys")
+            adapted: Any = PeftModel.from_pretrained(base.model, str(folder))
+        with safe_open(folder / WEIGHTS, "pt") as file:
+            held = set(file.keys())
+        asked = set(get_peft_model_state_dict(adapted, save_embedding_layers=False))
+    except LOAD_ERRORS as error:
+        said = " ".join(str(error).split())[:300]
+        remedy = "adapters, their base model and a tokenizer"
+        raise ModelError(where, f"cannot be loaded ({type(error).__name__}: {said})", remedy) from error
+    odd = sorted(asked - held) or sorted(name for name in held - asked if "lora_" in name)
+    if odd:
+        what = "lack weights that adapter_config.json asks for" if asked - held else "have weights without a place"
+        raise ModelError(where, f"they {what} ({odd[0]})", "adapters of this base model")
+    return tokenizer, adapted
 
 
 def cast(model: PreTrainedModel, dtype: torch.dtype, asked: Sequence[Sequence[int]]) -> Cast:

@@ -7,6 +7,8 @@ brings along is fetched, and run, only where it was asked for.
 
 import errno
 import json
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,9 @@ from train.model.digest import folder_digest
 SMALL_FILES = ("*.json", "*.txt", "*.model", "*.jinja", "README.md")
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "spiece.model")
+PLAIN_NAME = re.compile(r"[\w][\w.-]*\.safetensors")
+"""A file beside its index: no path, no pattern, no other format."""
+
 CONVERT = (
     "convert it where you trust it: AutoModelForCausalLM.from_pretrained(MODEL).save_pretrained(FOLDER), "
     "and give that FOLDER"
@@ -95,9 +100,14 @@ def _weight_files(model: str, folder: Path) -> list[str]:
         return [WHOLE]
     try:
         index = json.loads((folder / INDEX).read_bytes())
-        return sorted({str(file) for file in index["weight_map"].values()})
-    except (ValueError, KeyError, AttributeError) as error:
+        files = sorted({str(file) for file in index["weight_map"].values()})
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise ModelError(f"--model {model}", f"{INDEX} cannot be read ({error})", "an index of weights") from error
+    # transformers opens what is named there, whatever it is: a pickle, or a file that no digest of ours is taken over.
+    if odd := [name for name in files if not PLAIN_NAME.fullmatch(name)]:
+        found = f"{INDEX} names {odd[0][:100]}"
+        raise ModelError(f"--model {model}", found, "safetensors files that lie beside it", CONVERT)
+    return files
 
 
 def _hub_error(model: str, revision: str | None, error: Exception) -> ModelError:
@@ -142,6 +152,12 @@ def _check_files(model: str, folder: Path) -> None:
         raise ModelError(where, "an adapter without its base model", "a whole model", "merge it first: sft merge RUN")
     if "config.json" not in files:
         raise ModelError(where, "no config.json in the folder", "a model saved by transformers")
+    if "adapter_config.json" in files:  # transformers would put them on, and no digest would say so
+        found = "a whole model and adapters in one folder"
+        raise ModelError(where, found, "one of the two", "move adapter_config.json and its weights elsewhere")
+    if "transformers_weights" in _json(folder / "config.json"):
+        found = "its config.json names other weights by transformers_weights"
+        raise ModelError(where, found, f"{WHOLE} or {INDEX}", "take that line out, and name the file so")
     if not files & set(TOKENIZER_FILES):
         raise ModelError(
             where,
@@ -164,12 +180,12 @@ def _code(model: str, folder: Path, *, trusted: bool) -> tuple[str, ...]:
     Raises ModelError where it needs code and was not trusted, or the code lies in another repository.
     """
     settings: Any = _json(folder / "config.json")
-    entries: dict[str, Any] = {**(settings.get("auto_map") or {})}
-    if settings.get("model_type") in CONFIG_MAPPING and not trusted:
+    entries = list(_entries(settings))
+    if trusted and (folder / "tokenizer_config.json").is_file():
+        entries += _entries(_json(folder / "tokenizer_config.json"))
+    if not entries or (not trusted and str(settings.get("model_type")) in CONFIG_MAPPING):
         return ()
-    if not entries:
-        return ()
-    elsewhere = sorted({str(entry).split("--", 1)[0] for entry in entries.values() if "--" in str(entry)})
+    elsewhere = sorted({entry.split("--", 1)[0] for entry in entries if "--" in entry})
     if elsewhere:
         raise ModelError(
             f"--model {model}",
@@ -180,11 +196,18 @@ def _code(model: str, folder: Path, *, trusted: bool) -> tuple[str, ...]:
     if not trusted:
         raise ModelError(
             f"--model {model}",
-            f"it can be loaded only by Python that it brings along ({', '.join(map(str, entries.values()))})",
+            f"it can be loaded only by Python that it brings along ({', '.join(entries)})",
             "a model that transformers knows",
             "read that code; if you trust it, give --trust-remote-code",
         )
-    return tuple(sorted(file.name for file in folder.glob("*.py")))
+    return tuple(sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*.py")))
+
+
+def _entries(settings: Any) -> Iterator[str]:
+    """Yield the classes that an `auto_map` names; a tokenizer's entry is two, the slow and the fast one."""
+    found = settings.get("auto_map")
+    for entry in found.values() if isinstance(found, dict) else [found]:  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType] # somebody's JSON
+        yield from (name for name in (entry if isinstance(entry, list) else [entry]) if isinstance(name, str))  # pyright: ignore[reportUnknownVariableType] # as above
 
 
 def _json(path: Path) -> Any:

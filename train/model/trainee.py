@@ -9,7 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from train.model.adapters import PeftModel
 from train.model.device import Device
-from train.step import attention
+from train.step import attention, sharding
 from train.step.batch import PackedBatch
 from train.step.loss import Head, target_nll
 from train.step.noise import noisy_embeddings
@@ -36,6 +36,9 @@ class Trainee:
 
     def nll(self, batch: PackedBatch) -> Tensor:
         """Give the negative log-likelihood of each target, (M,) fp32 nats: the one forward pass of training."""
+        return sharding.passed(self.network, self._nll, batch)
+
+    def _nll(self, batch: PackedBatch) -> Tensor:
         return target_nll(self.head, self.hidden(batch), batch)
 
     def trainable(self) -> Iterator[tuple[str, nn.Parameter]]:

@@ -12,8 +12,11 @@ from schemas.manifest import digest
 from schemas.objects import file_sha256
 from schemas.record import Record
 from schemas.train_config import TrainConfig
-from train.model.load import LOAD_ERRORS, TINY, Base, load_base
+from train.model.adapt import TINY
+from train.model.base import Base
+from train.model.load import load_base
 from train.model.merge import WEIGHTS, merged
+from train.run.folder import RunFolder
 
 
 def load_trained(config: TrainConfig, records: Sequence[Record] = ()) -> Base:
@@ -29,25 +32,27 @@ def load_trained(config: TrainConfig, records: Sequence[Record] = ()) -> Base:
     if not folder.is_dir() or not adapter.is_file() or (folder / "config.json").is_file():
         here = {"model": str(folder), "revision": None}  # a revision is of what it was made from
         return load_base(config.model_copy(update=here) if folder.is_dir() else config, records)
-    try:
-        whole, _ = merged(base_of(config, adapter, records), folder)
-        weights = digest([whole.digest, file_sha256(folder / WEIGHTS)])
-        nn.Module.to(whole.model, whole.device.frozen_dtype())
-        return replace(whole, name=str(folder), digest=weights, added=())
-    except LOAD_ERRORS as error:
-        found = f"adapters that cannot be loaded ({type(error).__name__}: {str(error).strip()[:300]})"
-        raise ModelError(f"--model {config.model}", found, "adapters, their base model and a tokenizer") from error
+    whole, _ = merged(base_of(config, adapter, records), folder)
+    weights = digest([whole.digest, file_sha256(folder / WEIGHTS), file_sha256(adapter)])
+    nn.Module.to(whole.model, whole.device.frozen_dtype())
+    return replace(whole, name=str(folder), digest=weights, added=())
 
 
 def base_of(config: TrainConfig, adapter: Path, records: Sequence[Record] = ()) -> Base:
     """Load the base model of adapters, in fp32 and whole, as they are merged into it.
 
-    The one of a tiny run lies beside them, wherever the run folder was moved.
+    The one of a tiny run lies beside them, wherever the run folder was moved. Raises ModelError for adapters that name
+    no base model.
     """
     whole = {"method": "full", "unfreeze": None, "add_tokens": ()}
-    beside = adapter.parent.parent / "base"
-    if beside.is_dir():
-        return load_base(config.model_copy(update={**whole, "model": TINY}), records, tiny_base=beside)
-    saved = json.loads(adapter.read_bytes())
-    named = {"model": str(saved["base_model_name_or_path"]), "revision": saved.get("revision")}
-    return load_base(config.model_copy(update={**whole, **named}), records)
+    run = RunFolder(adapter.parent.parent)
+    if run.holds_run() and run.read_json("run.json").get("model") == TINY:
+        return load_base(config.model_copy(update={**whole, "model": TINY}), records, tiny_base=run.base)
+    try:
+        saved = json.loads(adapter.read_bytes())
+        name, revision = saved["base_model_name_or_path"], saved.get("revision")
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise ModelError(str(adapter), f"cannot be read ({error!r})", "what peft writes beside adapters") from error
+    if not isinstance(name, str) or name == TINY or not isinstance(revision, str | None):
+        raise ModelError(str(adapter), f"names no base model ({name!r})", "a folder or a hub id")
+    return load_base(config.model_copy(update={**whole, "model": name, "revision": revision}), records)

@@ -88,6 +88,12 @@ class Plan(Sequence[Step]):
         """The most records that a row holds."""
         return int(np.diff(self.row_bounds).max(initial=0))
 
+    def records_per_pass(self, micro_batch: int) -> int:
+        """Give the most records that a forward pass of `micro_batch` rows holds; no pass has rows of two steps."""
+        in_step = np.arange(self.rows) - np.repeat(self.step_bounds[:-1], np.diff(self.step_bounds))
+        starts = self.row_bounds[:-1][in_step % micro_batch == 0]
+        return int(np.diff(starts, append=self.row_bounds[-1]).max(initial=0))
+
     def seen(self, records: int, steps: int | None = None) -> npt.NDArray[np.int64]:
         """Count how often each of the `records` is read in the first so many steps (default: all), (records,)."""
         end = self.row_bounds[self.step_bounds[len(self) if steps is None else steps]]

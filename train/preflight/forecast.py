@@ -3,7 +3,7 @@
     training     tokens of the plan / tokens per second of the rehearsal
     evaluation   a forward pass alone takes a third: validation before the run and at each evaluation
     scoring      every train record before and after the run
-    samples      tokens generated, one after another, each as long as a forward pass of one token
+    samples      tokens generated, one after another, each as long as a forward pass of a token for all prompts
 
 After the run run.json holds this beside what it took.
 """
@@ -11,12 +11,11 @@ After the run run.json holds this beside what it took.
 import time
 from dataclasses import dataclass
 
-import torch
-
 from schemas.train_config import TrainConfig
 from train.model.trainee import Trainee
 from train.plan import Plan
 from train.preflight.rehearsal import Rehearsal
+from train.step import processes, sharding
 from train.step.batch import make_batch
 from train.text.tokens import Example, Tokens
 
@@ -89,8 +88,8 @@ def forecast(
     training = plan.tokens / speed
     evaluation = (evaluations + 1) * float(val.lengths.sum()) * FORWARD / speed
     scoring = 2 * float(train.lengths.sum()) * FORWARD / speed if config.score_train else 0.0
-    written = (evaluations + 1) * config.samples * config.sample_tokens
-    samples = written * _token_s(trainee, train) if written else 0.0
+    written = (evaluations + 1) * config.sample_tokens if config.samples else 0
+    samples = written * _token_s(trainee, train, config.samples) if written else 0.0
     limit_hours = config.limit_hours()
     ends = None
     steps = len(plan)
@@ -124,19 +123,22 @@ def duration(seconds: float) -> str:
     return f"{hours // 24} d {hours % 24} h"
 
 
-def _token_s(trainee: Trainee, train: Tokens) -> float:
-    """Time the forward pass of two tokens: what each generated token takes at least."""
+def _token_s(trainee: Trainee, train: Tokens, prompts: int) -> float:
+    """Time a forward pass of one token for each prompt: they are answered together, a token of each at a time."""
     first = train[0]
-    batch = make_batch([Example(first.id, first.source, 1.0, first.input_ids[:2], first.supervised[:2])], [(0,)])
+    token = Example(first.id, first.source, 1.0, first.input_ids[:1], first.supervised[:1])
+    batch = make_batch([token] * prompts, [tuple(range(prompts))])
     was_training = trainee.model.training
     trainee.model.eval()
     try:
-        with torch.inference_mode(), trainee.device.compute():
+        with processes.without_gradients(), trainee.device.compute():
             on_device = batch.to(trainee.device.device)
             took = 0.0
             for _ in range(2):  # the first one warms up
                 started = time.perf_counter()
-                trainee.head(trainee.hidden(on_device)[0, -1:]).argmax().item()  # waits for the device
+                sharding.passed(
+                    trainee.network, lambda: trainee.head(trainee.hidden(on_device)[0])
+                ).argmax().item()  # waits for the device
                 took = time.perf_counter() - started
     finally:
         trainee.model.train(was_training)

@@ -30,6 +30,7 @@ from train.preflight.memory import (
     shape_of,
     size,
 )
+from train.step import processes, sharding
 from train.step.batch import make_batch
 from train.step.recompute import recompute
 from train.text.tokens import Tokens
@@ -110,7 +111,7 @@ def rehearse(trainee: Trainee, tokens: Tokens, plan: Plan, config: TrainConfig) 
                 if device.type == "cuda":
                     torch.cuda.synchronize(device)
                 seconds = time.perf_counter() - started
-                if seconds > QUICK_S:
+                if processes.any_of(said=seconds > QUICK_S):
                     break
     finally:
         for p, grad in zip(trained, before, strict=True):
@@ -176,7 +177,7 @@ def expected(trainee: Trainee, config: TrainConfig) -> Memory:
     memory = estimate(
         shape_of(trainee.network), config, compute=trainee.device.autocast, on_gpu=on_gpu, checkpointing=kind
     )
-    trained = sum(p.numel() for _, p in trainee.trainable())
+    trained = sum(sharding.local(p).numel() for _, p in trainee.trainable())
     return Memory(
         weights=_held(trainee),
         casts=memory.casts,
@@ -250,7 +251,8 @@ def _no_memory(trainee: Trainee, config: TrainConfig, room: int, said: str) -> S
 
 
 def _held(trainee: Trainee) -> int:
-    return sum(p.numel() * p.element_size() for p in chain(trainee.model.parameters(), trainee.model.buffers()))
+    held = map(sharding.local, chain(trainee.model.parameters(), trainee.model.buffers()))
+    return sum(p.numel() * p.element_size() for p in held)
 
 
 def _peak(trainee: Trainee, config: TrainConfig) -> int:
@@ -259,7 +261,7 @@ def _peak(trainee: Trainee, config: TrainConfig) -> int:
     if device.type != "cuda":
         unit = 1 if sys.platform == "darwin" else 1024
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    trained = sum(p.numel() for _, p in trainee.trainable())
+    trained = sum(sharding.local(p).numel() for _, p in trainee.trainable())
     return int(torch.cuda.max_memory_allocated(device) + MOMENTS[config.optimizer] * trained)
 
 

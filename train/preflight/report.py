@@ -20,6 +20,7 @@ from train.preflight.memory import Memory, size
 from train.preflight.rehearsal import Rehearsal, check_fits, rehearse
 from train.preflight.selftest import self_test
 from train.preflight.shown import Shown, show
+from train.step import sharding
 from train.text.refusal import Refusal, Refusals
 from train.text.template import Encoded, Template
 from train.text.tokens import Tokens
@@ -168,8 +169,9 @@ def preflight(
     told += leakage.lines()
     if not len(validated):
         told.append("no validation records: no early stopping, and best/ is final/")
+    difference = self_test(trainee, trained)  # of the whole model, before it is shared out
+    sharding.shard(trainee.network, device=trainee.device.device, autocast=trainee.device.autocast)
     memory = check_fits(trainee, config)
-    difference = self_test(trainee, trained)
     done = work("worst step", 1) if work else None
     rehearsal = rehearse(trainee, read, plan, config)
     if done:

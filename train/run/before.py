@@ -24,13 +24,16 @@ def measure_before(run: Run, general: General | None) -> tuple[Before, Evaluatio
 
 def _measured(run: Run, general: General | None) -> Before:
     started = time.monotonic()
-    run.folder.rewind(-1)
+    begun = any(line["step"] for line in run.folder.metrics())  # the losses were lost later: what was told stays
+    if not begun:
+        run.folder.rewind(-1)
     val = score(run, run.val, "before training") if run.val else None
-    if val is not None:
+    if val is not None and not begun:
         found = evaluation(0, val)
         run.folder.metric(found.metrics())
         run.listener.evaluated(found)
-    sample(run, 0)
+    if not begun:
+        sample(run, 0)
     if general is not None:
         forgetting.measure(run.folder, general, lambda some: score(run, some, "general set"), first=True)
     train = score(run, run.train, "scoring records") if run.config.score_train else None

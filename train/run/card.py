@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.ipc
 import yaml
 
+from schemas.errors import CheckFailedError, ConfigError
 from schemas.objects import file_sha256
 from train.run.folder import RunFolder, whole_file
 
@@ -68,6 +70,22 @@ def hashes(place: Path) -> dict[str, str]:
     return {p.name: file_sha256(p) for p in files}
 
 
+def check_files(folder: RunFolder, facts: Mapping[str, Any], which: str) -> dict[str, str]:
+    """Give the hashes of final/ or best/. Raises CheckFailedError that names the first file that the run did not leave
+    so, ConfigError where it recorded none."""
+    where = f"run {folder.path}"
+    left: Mapping[str, str] | None = facts.get("weights", {}).get(which)
+    if not left:
+        raise ConfigError(where, f"it recorded no files of {which}", "a run of this release", "train it again")
+    found = hashes(folder.path / which) if (folder.path / which).is_dir() else {}
+    for name in sorted(left.keys() | found.keys()):
+        if left.get(name) != found.get(name):
+            what = "is gone" if name not in found else "was not left by the run" if name not in left else "was changed"
+            remedy = "bring it back from a copy, or train again"
+            raise CheckFailedError(where, f"{which}/{name} {what}", "the files that the run left", remedy)
+    return found
+
+
 def write(
     place: Path, folder: RunFolder, facts: Mapping[str, Any], *, which: str, merged: MergedFacts | None = None
 ) -> None:
@@ -105,7 +123,7 @@ def _card(
         yaml.safe_dump(_metadata(facts, adapter=adapter), sort_keys=False, allow_unicode=True).rstrip(),
         "---",
         f"# {text(base)} tuned on {text(facts['dataset'])}",
-        _summary(facts, base, which=which, merged=merged),
+        _summary(facts, settings, base, which=which, merged=merged),
         "## How to load it\n\n" + _snippet(adapter=adapter),
         "## Data\n\n" + _data(folder, facts),
         "## Results\n\n" + _results(folder, facts),
@@ -141,12 +159,26 @@ def _hub_datasets(uris: Iterable[str]) -> list[str]:
     return [match[1] for match in found if match]
 
 
-def _summary(facts: Mapping[str, Any], base: str, *, which: str, merged: MergedFacts | None) -> str:
-    how = {
-        "full": "All weights were trained.",
-        "lora": "Adapters (LoRA) were trained; the base model was not changed.",
-        "qlora": "Adapters (LoRA) were trained over the base model held in 4 bits (QLoRA).",
-    }[facts["method"]]
+def _how(facts: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
+    """Say which weights were trained."""
+    rows = " and the embeddings of the added tokens" if settings.get("add_tokens") else ""
+    if facts["method"] == "full":
+        last = settings.get("unfreeze")
+        if last is None:
+            return "All weights were trained."
+        layers = "layer" if last == 1 else f"{last} layers"
+        kept = " and the embeddings, for the added tokens" if rows else ""
+        return f"Only its last {layers}, the final norm, the head where it is a layer of its own{kept} were trained."
+    if facts["model"] == "tiny":
+        rows = ", and its embeddings and head as a whole"
+    over = " over the base model held in 4 bits (QLoRA)" if facts["method"] == "qlora" else ""
+    return f"Adapters (LoRA){rows} were trained{over}; the other weights are those of the base model."
+
+
+def _summary(
+    facts: Mapping[str, Any], settings: Mapping[str, Any], base: str, *, which: str, merged: MergedFacts | None
+) -> str:
+    how = _how(facts, settings)
     at = facts.get("best_step") if which == "best" else facts.get("steps")
     lowest = ", which had the lowest validation loss" if which == "best" and facts.get("best_step") else ""
     said = [
@@ -192,14 +224,19 @@ def _data(folder: RunFolder, facts: Mapping[str, Any]) -> str:
 
 
 def _rows(folder: RunFolder) -> dict[str, dict[str, int]]:
-    """Count the rows of each source and split that the run read, from records.arrow."""
+    """Count the rows of each source that the run trained on, and those it was validated on, from records.arrow."""
     counted: dict[str, dict[str, int]] = {}
     path = folder.path / "records.arrow"
     if path.is_file():
         with pa.memory_map(str(path)) as source:
-            table = pyarrow.ipc.open_file(source).read_all().select(["source", "split"])
+            table = pyarrow.ipc.open_file(source).read_all().select(["source", "split", "seen"])
+        read = pc.greater(table["seen"], 0)  # a run that stops early has not seen every row of train
+        table = table.filter(pc.or_(read, pc.equal(table["split"], "val")))
         for line in table.group_by(["source", "split"]).aggregate([([], "count_all")]).to_pylist():
-            counted.setdefault(line["source"], {"train": 0, "val": 0})[line["split"]] = line["count_all"]
+            split = counted.setdefault(line["source"], {"train": 0, "val": 0})
+            split["val" if line["split"] == "val" else "train"] += line[
+                "count_all"
+            ]  # the replayed ones were trained on
     return counted
 
 

@@ -27,9 +27,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from schemas.errors import ConfigError, InputError
-from train.model.load import Trainee
+from train.model.trainee import Trainee
 from train.run.folder import whole_folder
 from train.run.weights import gathered, put_back
+from train.step import processes, sharding
 from train.step.optimizer import Updater
 
 KEPT = 2
@@ -108,14 +109,19 @@ def save(
 ) -> Path:
     """Write the checkpoint of `cursor.step`, then drop all but the last two. Gives its folder.
 
+    Of several processes the leader writes, and all must ask: what they hold is gathered, so that any number can go on.
     `random` is the state of the generators, by default the one of now.
     """
     path = folder / f"step-{cursor.step}"
+    weights = gathered(trainee)
+    moments, numbers = _optimizer_state(updater.optimizer)
+    generators = _of_all_ranks(random or random_state(trainee))
+    if not processes.leads():
+        return path
     with whole_folder(path) as place:
-        moments, numbers = _optimizer_state(updater.optimizer)
-        save_file(gathered(trainee), place / WEIGHTS)
+        save_file(weights, place / WEIGHTS)
         save_file(moments, place / OPTIMIZER)
-        save_file(random or random_state(trainee), place / RANDOM)
+        save_file(generators, place / RANDOM)
         state: dict[str, Any] = {
             "cursor": asdict(cursor),
             "identity": asdict(identity),
@@ -161,7 +167,7 @@ def resume(
         for error in broken:
             say(f"warning: {error.where}: {error.found}; going on from {path.name} before it")
         for later in steps(folder):
-            if later > step:
+            if later > step and processes.leads():
                 aside = folder / f"step-{later}.broken"
                 shutil.rmtree(aside, ignore_errors=True)
                 (folder / f"step-{later}").rename(aside)
@@ -193,10 +199,32 @@ def load(path: Path, identity: Identity, trainee: Trainee, updater: Updater) -> 
     _fill_optimizer(updater.optimizer, moments, numbers)
     if updater.scaler.is_enabled():
         updater.scaler.load_state_dict(scaler)
-    torch.set_rng_state(random["cpu"])
-    if "cuda" in random and trainee.device.device.type == "cuda":
-        torch.cuda.set_rng_state(random["cuda"], trainee.device.device)
+    own = _of_this_rank(random)
+    if own is None:
+        torch.manual_seed(torch.initial_seed() + cursor.step)  # other numbers of processes draw other numbers anyway
+        return cursor
+    torch.set_rng_state(own["cpu"])
+    if "cuda" in own and trainee.device.device.type == "cuda":
+        torch.cuda.set_rng_state(own["cuda"], trainee.device.device)
     return cursor
+
+
+def _of_all_ranks(random: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Gather the generators' states: the leader's by their names, those of rank 1 as `cpu.1` and `cuda.1`, …"""
+    return {
+        f"{name}.{rank}" if rank else name: state
+        for name, mine in random.items()
+        for rank, state in enumerate(processes.side_by_side(mine))
+    }
+
+
+def _of_this_rank(random: dict[str, Tensor]) -> dict[str, Tensor] | None:
+    """Find the states of this process among those of a checkpoint; None where it was made by another number of them."""
+    held = sum(name.split(".")[0] == "cpu" for name in random)
+    if held != processes.ranks():
+        return None if processes.rank() or held > 1 else random
+    mine = f".{processes.rank()}" if processes.rank() else ""
+    return {name: random[name + mine] for name in ("cpu", "cuda") if name + mine in random}
 
 
 def check_identity(path: Path, made_with: Identity, wanted: Identity) -> None:
@@ -274,6 +302,7 @@ def _optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor
             if not isinstance(value, Tensor):
                 numbers[f"{i}.{name}"] = value
                 continue
+            value = sharding.whole(value)  # noqa: PLW2901 # the same, where it is shared out
             shared = value.data_ptr() in seen  # 8-bit optimizers have one table for all weights
             seen.add(value.data_ptr())
             tensors[f"{i}.{name}"] = value.clone() if shared else value.contiguous()
@@ -282,7 +311,11 @@ def _optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor
 
 def _fill_optimizer(optimizer: torch.optim.Optimizer, moments: dict[str, Tensor], numbers: dict[str, float]) -> None:
     state: dict[int, dict[str, Any]] = {}
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     for key, value in {**moments, **numbers}.items():
         index, name = key.split(".", 1)
-        state.setdefault(int(index), {})[name] = value
+        of = weights[int(index)]
+        state.setdefault(int(index), {})[name] = (
+            sharding.shared_like(value, of) if isinstance(value, Tensor) else value
+        )
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

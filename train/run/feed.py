@@ -23,7 +23,8 @@ import torch
 from torch import Tensor
 
 from train.plan import Step
-from train.step.batch import PackedBatch, make_batch
+from train.plan.ranks import passes as share_out
+from train.step.batch import PackedBatch, idle_batch, make_batch
 from train.text.tokens import Tokens
 
 T = TypeVar("T")
@@ -37,7 +38,10 @@ POLL_S = 0.1
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fed:
-    """One optimizer step as it is fed to the loop; `number` counts from 1, `records_R` are indices of the examples."""
+    """One optimizer step as it is fed to the loop; `number` counts from 1, `records_R` are indices of the examples.
+
+    `passes` are those of one process, all else is of the whole step; its own records begin at `first` of `records_R`.
+    """
 
     number: int
     epoch: int
@@ -45,6 +49,7 @@ class Fed:
     records_R: npt.NDArray[np.int64]
     targets: int
     tokens: int
+    first: int = 0
 
 
 def fed(
@@ -55,22 +60,30 @@ def fed(
     micro_batch: int,
     pinned: bool,
     shape: Mapping[str, int] | None = None,
+    rank: int = 0,
+    ranks: int = 1,
 ) -> Iterator[Fed]:
-    """Make the steps of a plan from index `first` on, each in passes of `micro_batch` rows, padded to `shape`."""
+    """Make the steps of a plan from index `first` on, each in passes of `micro_batch` rows, padded to `shape`.
+
+    With several `ranks`, the passes are those of `rank`; one that has no rows left has no targets.
+    """
     for index in range(first, len(steps)):
         step = steps[index]
+        dealt = share_out(step, examples.lengths, ranks=ranks, micro_batch=micro_batch)
         passes = tuple(
-            make_batch(examples, step.rows[at : at + micro_batch], **(shape or {}))
-            for at in range(0, len(step.rows), micro_batch)
+            make_batch(examples, rows, **(shape or {})) if rows else idle_batch(examples, step.rows[0], **(shape or {}))
+            for rows in dealt[rank]
         )
-        records_R = np.asarray([record for batch in passes for record in batch.records], np.int64)
+        records = [[i for rows in own for row in rows for i in row] for own in dealt]
+        records_R = np.asarray([i for own in records for i in own], np.int64)
         yield Fed(
             number=index + 1,
             epoch=step.epoch,
             passes=tuple(moved(batch, Tensor.pin_memory) for batch in passes) if pinned else passes,
             records_R=records_R,
             targets=int(examples.targets[records_R].sum()),
-            tokens=sum(batch.tokens for batch in passes),
+            tokens=int(examples.lengths[records_R].sum()),
+            first=sum(map(len, records[:rank])),
         )
 
 

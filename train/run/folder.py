@@ -34,9 +34,10 @@ from schemas.errors import ConfigError, InputError
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
-    """The folder of one run."""
+    """The folder of one run. Of several processes only the leader `writes`: what the others would write is dropped."""
 
     path: Path
+    writes: bool = True
 
     @property
     def checkpoints(self) -> Path:
@@ -67,6 +68,8 @@ class RunFolder:
 
     def claim(self) -> None:
         """Make the folder for a new run. Raises ConfigError where it holds a run, or files of somebody else."""
+        if not self.writes:
+            return
         if self.holds_run():
             raise ConfigError(
                 f"--out {self.path}", "it already holds a run", "a new folder", "go on with --resume, or name another"
@@ -90,11 +93,15 @@ class RunFolder:
 
     def log(self, line: str) -> None:
         """Append a line to training.log, with the time."""
+        if not self.writes:
+            return
         with (self.path / "training.log").open("a", encoding="utf-8") as stream:
             stream.write(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {line}\n")
 
     def append(self, name: str, values: dict[str, Any]) -> None:
         """Append a line to a file of JSON lines."""
+        if not self.writes:
+            return
         with (self.path / name).open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(values, ensure_ascii=False) + "\n")
 
@@ -120,6 +127,8 @@ class RunFolder:
     def rewind(self, step: int, *, evaluated: bool = True) -> None:
         """Drop what was written of later steps, which will be made again; unless `evaluated`, also the evaluation after
         `step` itself."""
+        if not self.writes:
+            return
         for name in ("metrics.jsonl", "samples.jsonl", "spikes.jsonl"):
             found = self.lines(name)
             kept = [
@@ -133,10 +142,14 @@ class RunFolder:
 
     def write_json(self, name: str, value: object) -> None:
         """Write a JSON file, whole or not at all."""
+        if not self.writes:
+            return
         _write(self.path / name, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
     def write_jsonl(self, name: str, values: Iterable[object]) -> None:
         """Write a file of one JSON value per line, whole or not at all."""
+        if not self.writes:
+            return
         _write(self.path / name, "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values))
 
     def read_json(self, name: str) -> Any:

@@ -35,6 +35,7 @@ from train.run.reading import Reading
 from train.run.weights import save_weights
 from train.step.compiled import compile_layers, fixed_shape, wants_compile
 from train.step.optimizer import Updater, lr_at
+from train.step.processes import add_up, any_of, of_leader, rank, ranks, wait
 
 EVALUATIONS = 10
 """Evaluations per run where nothing else is asked for: enough to see a curve, and a few percent of the time."""
@@ -62,14 +63,24 @@ def train(run: Run, *, resume: bool) -> tuple[Cursor, Evaluation | None]:
         pinned = run.trainee.device.device.type == "cuda"
         steps = () if cursor.stopped else run.plan
         shape = _compiled(run)
-        made = fed(run.examples, steps, first=cursor.step, micro_batch=config.micro_batch, pinned=pinned, shape=shape)
+        made = fed(
+            run.examples,
+            steps,
+            first=cursor.step,
+            micro_batch=config.micro_batch,
+            pinned=pinned,
+            shape=shape,
+            rank=rank(),
+            ranks=ranks(),
+        )
         progress = Progress(run, updater)
         with ahead(made) as feed:
             for each in feed:
-                done = budget.done(each.number - 1, total, wall=clock.seconds(), begun=cursor.begun)
-                cursor = progress.add(_launch(run.trainee, updater, each, lr_at(done, config)), cursor)
+                done = of_leader(budget.done(each.number - 1, total, wall=clock.seconds(), begun=cursor.begun))
+                cursor = progress.add(launch(run.trainee, updater, each, lr_at(done, config)), cursor)
 
-                interrupted, over = bool(caught), budget.over(clock.seconds())
+                interrupted = any_of(said=bool(caught))
+                over = bool(of_leader(budget.over(clock.seconds())))
                 last = over or each.number == total
                 due = last or each.number % every == 0
                 saving = last or interrupted or each.number % config.save_every == 0
@@ -83,11 +94,14 @@ def train(run: Run, *, resume: bool) -> tuple[Cursor, Evaluation | None]:
                 if saving or cursor.stopped:
                     save(run, updater, cursor)
                 if interrupted and not last and not cursor.stopped:
-                    raise _interruption(run, caught[0], cursor, "after")
+                    raise _interruption(run, caught, cursor, "after")
                 if cursor.stopped:
                     break
                 if due or saving:
                     progress.pause_over()
+        # While the last checkpoint was written: it is the run's last state, and scoring may take long.
+        if any_of(said=bool(caught)):
+            raise _interruption(run, caught, cursor, "after")
     if run.val and last_eval is None:  # resumed after the last step: the same weights give the same evaluation
         last_eval = evaluation(cursor.step, score(run, run.val, "validation"))
     planned = "steps" if config.max_steps is not None else "epochs"
@@ -100,11 +114,13 @@ def _compiled(run: Run) -> dict[str, int]:
         return {}
     layers = compile_layers(run.trainee.network)
     run.say(f"{layers} decoder layers are compiled: the first step takes longer")
-    return fixed_shape(run.plan, micro_batch=run.config.micro_batch, max_tokens=run.plan.max_tokens)
+    rows = run.config.micro_batch
+    most = run.plan.records_per_pass(rows) if ranks() == 1 else rows * run.plan.records_per_row  # dealt otherwise
+    return fixed_shape(most, micro_batch=rows, max_tokens=run.plan.max_tokens)
 
 
 def _updater(run: Run) -> Updater:
-    torch.manual_seed(run.config.seed)
+    torch.manual_seed(run.config.seed + rank())  # each process draws numbers of its own
     device = run.trainee.device
     scaler = GradScaler(device.device.type, enabled=device.autocast is torch.float16)
     return Updater(run.trainee.trainable(), run.config, scaler=scaler)
@@ -112,6 +128,7 @@ def _updater(run: Run) -> Updater:
 
 def _begin(run: Run, updater: Updater, *, resume: bool) -> Cursor:
     cursor = checkpoint.resume(run.folder.checkpoints, run.identity, run.trainee, updater, run.say) if resume else None
+    wait()  # until all have read the checkpoint that the leader may soon replace
     if cursor is None:
         if resume:
             run.say("no checkpoint yet: starting from the beginning")
@@ -126,18 +143,20 @@ def _begin(run: Run, updater: Updater, *, resume: bool) -> Cursor:
     return cursor
 
 
-def _launch(trainee: Trainee, updater: Updater, each: Fed, lr: float) -> Reading:
+def launch(trainee: Trainee, updater: Updater, each: Fed, lr: float) -> Reading:
     """Make one optimizer step on the device. Nothing here waits for it."""
     random = checkpoint.random_state(trainee)
     sums_R = torch.zeros(len(each.records_R), dtype=torch.float64, device=trainee.device.device)
-    at = 0
+    at = each.first
     for batch in each.passes:
         here = on(trainee.device.device, batch)
         with trainee.device.compute():
             nll_M = trainee.nll(here)
-        updater.scaler.scale(nll_M.sum() / each.targets).backward()
+        # Gradients of several processes are averaged: see train/step/sharding.py.
+        updater.scaler.scale(nll_M.sum() / (each.targets / ranks())).backward()
         sums_R.index_add_(0, here.records_M + at, nll_M.detach().double())
         at += len(batch.records)
+    add_up(sums_R)
     norm, skipped = updater.step(lr, sums_R.sum())
     return Reading.of(each, lr, random, torch.cat([norm.double()[None], skipped.double()[None], sums_R]))
 
@@ -153,7 +172,7 @@ def _evaluate(run: Run, updater: Updater, cursor: Cursor, caught: Sequence[int])
     except SignalledError as error:
         cursor = replace(cursor, owes=True)
         save(run, updater, cursor)
-        raise _interruption(run, caught[0], cursor, "in the evaluation after") from error
+        raise _interruption(run, caught, cursor, "in the evaluation after") from error
     cursor = replace(cursor, owes=False)
     return (_judge(run, cursor, found) if found else cursor), found
 
@@ -175,13 +194,15 @@ def _judge(run: Run, cursor: Cursor, found: Evaluation) -> Cursor:
         save_weights(run.trainee, run.folder.path / "best")
         return replace(cursor, best_loss=loss, best_step=cursor.step, stale=0)
     cursor = replace(cursor, stale=cursor.stale + 1)
-    if run.config.max_steps is None and cursor.stale >= run.config.patience and not cursor.stopped:
+    left = cursor.step < len(run.plan) and not cursor.stopped
+    if left and run.config.max_steps is None and cursor.stale >= run.config.patience:
         run.say(f"stopped early at step {cursor.step}: no lower validation loss since step {cursor.best_step}")
         return replace(cursor, stopped=True, ended_by="patience")
     return cursor
 
 
-def _interruption(run: Run, number: int, cursor: Cursor, when: str) -> RunInterruptedError:
+def _interruption(run: Run, caught: Sequence[int], cursor: Cursor, when: str) -> RunInterruptedError:
+    number = caught[0] if caught else signal.SIGTERM  # another process got it
     return RunInterruptedError(
         f"run {run.folder.path}",
         f"{signal.Signals(number).name} {when} step {cursor.step} of {len(run.plan)}; a checkpoint is written",

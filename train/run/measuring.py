@@ -6,6 +6,7 @@ from dataclasses import asdict
 from train.evaluation.losses import Evaluation, Losses, evaluation, record_losses
 from train.evaluation.samples import answer
 from train.run.parts import Run
+from train.step import processes
 from train.text.tokens import Example
 
 
@@ -53,7 +54,7 @@ def unless(caught: Sequence[int], tell: Callable[[int], None]) -> Callable[[int]
     """Pass on what is told, and stop once a signal has come."""
 
     def told(done: int) -> None:
-        if caught:
+        if processes.any_of(said=bool(caught)):
             raise SignalledError
         tell(done)
 

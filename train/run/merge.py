@@ -5,7 +5,7 @@ folder that comes out loads with plain transformers; it is written whole or not 
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -15,7 +15,7 @@ import torch
 from transformers import GenerationConfig
 from transformers.utils import GENERATION_CONFIG_NAME
 
-from schemas.errors import CheckFailedError, ConfigError, ModelError
+from schemas.errors import ConfigError, ModelError
 from schemas.train_config import TrainConfig
 from train.model.base import Base
 from train.model.merge import cast, merged, probes
@@ -60,7 +60,7 @@ def merge_run(
     target = out or folder.path / ("merged-best" if best else "merged")
     if target.exists():
         raise ConfigError(f"--out {target}", "it is there already", "a new folder", "remove it, or name another")
-    _check_files(folder, facts, which)
+    card.check_files(folder, facts, which)
     settings = TrainConfig.model_validate(folder.read_json("config.json")["train"])
     settings = settings.model_copy(update={"device": "cpu", "precision": "fp32"})
     say("loading the base model in fp32")
@@ -94,19 +94,6 @@ def _write(base: Base, target: Path, adapters: Path, leave_card: Callable[[Path]
     except OSError as error:
         said = error.strerror or str(error)
         raise ConfigError(f"--out {target}", f"cannot be written ({said})", "a folder with space for it") from error
-
-
-def _check_files(folder: RunFolder, facts: Mapping[str, Any], which: str) -> None:
-    """Raise CheckFailedError that names the first file that is not the one that the run left."""
-    where = f"run {folder.path}"
-    left: Mapping[str, str] | None = facts.get("weights", {}).get(which)
-    if not left:
-        raise ConfigError(where, f"it recorded no files of {which}", "a run of this release", "train it again")
-    found = card.hashes(folder.path / which) if (folder.path / which).is_dir() else {}
-    for name in sorted(left.keys() | found.keys()):
-        if left.get(name) != found.get(name):
-            what = "is gone" if name not in found else "was not left by the run" if name not in left else "was changed"
-            raise CheckFailedError(where, f"{which}/{name} {what}", "the files that the run left", "train it again")
 
 
 def _check(what: str, found: str, expected: str | None, folder: RunFolder) -> None:

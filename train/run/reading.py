@@ -7,6 +7,7 @@ Legend: R records of a step.
 """
 
 import resource
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -119,7 +120,8 @@ def memory_gb(device: torch.device) -> float:
     """Give the most memory held so far, of the GPU or the process, in units of 10^9 bytes."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e9
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
 
 
 class Stopwatch:

@@ -35,7 +35,7 @@ def write_before(folder: RunFolder, before: Before) -> None:
     """Write the sums of the examples in their order: those of train, then those of val."""
     sums = [[] if found is None else found.nll_sums for found in (before.train, before.val)]
     facts = {"seconds": str(before.seconds), **{s: str(len(of)) for s, of in zip(SPLITS, sums, strict=True)}}
-    _write(folder.path / BEFORE, pa.table({"nll_sum": pa.array(np.concatenate(sums))}, metadata=facts))
+    _write(folder, BEFORE, pa.table({"nll_sum": pa.array(np.concatenate(sums))}, metadata=facts))
 
 
 def read_before(folder: RunFolder, train: Tokens, val: Tokens) -> Before | None:
@@ -87,7 +87,7 @@ def write_records(
             _rows("replay", replayed.chosen(again > 0), None, None, again[again > 0]),
         ]
     )
-    _write(folder.path / AFTER, table)
+    _write(folder, AFTER, table)
 
 
 def _rows(
@@ -122,6 +122,8 @@ def _rows(
     )
 
 
-def _write(path: Path, table: Any) -> None:
-    with whole_file(path) as place, pyarrow.ipc.new_file(str(place), table.schema) as writer:
+def _write(folder: RunFolder, name: str, table: Any) -> None:
+    if not folder.writes:
+        return
+    with whole_file(folder.path / name) as place, pyarrow.ipc.new_file(str(place), table.schema) as writer:
         writer.write_table(table)

@@ -20,10 +20,13 @@ from schemas.errors import CheckFailedError, ConfigError, InputError
 from schemas.train_config import RESUMABLE, TrainConfig
 from train.evaluation.samples import Sample, choose_prompts
 from train.model import tiny
-from train.model.load import TINY, Base, Trainee, adapt, load_base, located
+from train.model.adapt import TINY, adapt
+from train.model.base import Base
+from train.model.load import load_base, located
+from train.model.trainee import Trainee
 from train.plan import Plan, make_plan
 from train.plan.curriculum import scores_of
-from train.preflight.rehearsal import settle_checkpointing
+from train.preflight.rehearsal import memory_told, settle_checkpointing
 from train.preflight.report import Preflight, count_refused, preflight
 from train.run import card, checkpoint
 from train.run.before import measure_before
@@ -37,11 +40,12 @@ from train.run.outcome import Result, save
 from train.run.parts import Listener, Run
 from train.run.track import check as check_trackers
 from train.run.track import trackers
-from train.run.verdict import judge_folder, kinds
-from train.step import attention
+from train.step import attention, processes, sharding
+from train.step.optimizer import make_optimizer
 from train.text.cache import TokenCache
 from train.text.template import Encoded, Encoder, Template
 from train.text.tokens import Tokens, record_id
+from train.verdict.verdict import judge_folder, kinds
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,15 +78,20 @@ def prepare(config: TrainConfig, data: Data, listener: Listener, folder: RunFold
             folder.log(line)
 
     check_trackers(config.track)
+    if processes.ranks() > 1:
+        sharding.check(config)
+        say(f"{processes.ranks()} processes: weights, gradients and moments are shared out among them")
     if not data.train:
         raise InputError(
             f"dataset {data.name}@{data.seq}", "no kept rows in split train", "at least one", "run sft curate split"
         )
     for warning in data.warnings:
         say(f"warning: {warning}")
-    base = _base(config, data, listener, folder)
+    with processes.leader_first():  # it builds `tiny`, or reads the files into the system's cache
+        base = _base(config, data, listener, folder)
     template = Template(base.tokenizer, base.name)
     trainee = adapt(base, config)
+    make_optimizer(trainee.trainable(), config)  # raises now what it would raise after the records were scored
     say(f"model {base.name} on {base.device}, method {config.method}")
     for note in (*trainee.notes, *template.notes):
         say(note)
@@ -149,15 +158,17 @@ def run(
 ) -> Result:
     """Train in a folder. Raises what `prepare` and `train` raise, and ConfigError for the folder.
 
-    `resume_with` is the command that an interrupted run tells people to go on with.
+    `resume_with` is the command that an interrupted run tells people to go on with. Of several processes (see
+    train/step/processes.py) all must call it with the same arguments; the leader writes the folder.
     """
     clock = Clock()
-    folder = RunFolder(out)
+    folder = RunFolder(out, writes=processes.leads())
     config = config.model_copy(update={"model": located(config.model)})
-    if resume:
-        check_resumable(folder, config)
-    else:
-        folder.claim()
+    with processes.leader_first():
+        if resume:
+            check_resumable(folder, config)
+        else:
+            folder.claim()
     prepared = prepare(config, data, listener, folder)
     this = Run(
         config,
@@ -186,16 +197,23 @@ def run(
             new_tokens=config.sample_tokens,
             max_tokens=prepared.plan.max_tokens,
         ),
-        trackers=trackers(config.track, folder, facts["run_id"], folder.read_json("config.json")["train"]),
+        trackers=(
+            trackers(config.track, folder, facts["run_id"], folder.read_json("config.json")["train"])
+            if folder.writes
+            else ()
+        ),
     )
     try:
-        before, first = measure_before(this, prepared.general)
-        this = replace(this, reserve=before.seconds)
-        cursor, last = train(this, resume=resume)
-        ending = save(this, cursor, before=before, first=first, last=last, general=prepared.general)
+        with memory_told(this.trainee, config):
+            before, first = measure_before(this, prepared.general)
+            this = replace(this, reserve=before.seconds)
+            cursor, last = train(this, resume=resume)
+            ending = save(this, cursor, before=before, first=first, last=last, general=prepared.general)
     finally:
         for tracker in this.trackers:
             tracker.close()
+    if not folder.writes:
+        return Result(folder.path, facts["run_id"], prepared.report, ending, (), ending.seconds, facts)
     samples = tuple(Sample(**line) for line in folder.lines("samples.jsonl") if line["step"] == cursor.step)
     ended = {**facts, "ended": datetime.now(UTC).isoformat(timespec="seconds"), **ending.facts()}
     ended = card.leave(folder, ended)

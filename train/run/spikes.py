@@ -19,7 +19,8 @@ FEWEST = 16
 
 DEVIATIONS = 8.0
 """How many deviations above the median a spike is. For a bell curve 1.4826 median absolute deviations are a standard
-deviation, so this is 5.4 of them; losses of small batches have longer tails than that, and 6 named sound steps."""
+deviation, so this is 5.4 of them. Losses of small batches have longer tails: of 400 sound steps of four real records
+each, 4 named four, 6 named three and 8 named one."""
 
 LEAST = 0.1
 """Nats above the median that a spike has at least: in a run whose losses hardly differ, less does no harm."""

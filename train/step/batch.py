@@ -18,7 +18,7 @@ a record sees them, for attention ends at a record's bounds.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -124,6 +124,14 @@ def make_batch(
         targets=len(predicted),
         padding=padding,
     )
+
+
+def idle_batch(examples: Sequence[Example], row: Row, **shape: int) -> PackedBatch:
+    """Make a batch for a process that has no rows left while others have: one record, and no targets at all."""
+    batch = make_batch(examples, [row[:1]], **shape)
+    nothing = torch.zeros(0, dtype=torch.int64)
+    labels_1N = torch.full_like(batch.labels_1N, IGNORE)
+    return replace(batch, labels_1N=labels_1N, targets_M=nothing, records_M=nothing, records=(), targets=0)
 
 
 def _padded_bounds(

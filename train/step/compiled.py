@@ -4,7 +4,7 @@ A graph is made for one shape, so all batches of a run are padded to one (`fixed
 step runs as it is: scoring and generation have other shapes, and would compile again and again.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,7 +13,6 @@ from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from schemas.train_config import TrainConfig
-from train.plan import Step
 
 
 def wants_compile(config: TrainConfig, device: torch.device) -> bool:
@@ -21,13 +20,11 @@ def wants_compile(config: TrainConfig, device: torch.device) -> bool:
     return config.compile == "on" or (config.compile == "auto" and device.type == "cuda")
 
 
-def fixed_shape(steps: Sequence[Step], *, micro_batch: int, max_tokens: int) -> dict[str, int]:
-    """Give the one shape that every pass of a plan can be padded to, as `make_batch` takes it."""
-    records = max(
-        sum(map(len, step.rows[at : at + micro_batch]))
-        for step in steps
-        for at in range(0, len(step.rows), micro_batch)
-    )
+def fixed_shape(records: int, *, micro_batch: int, max_tokens: int) -> dict[str, int]:
+    """Give the one shape that passes of `micro_batch` rows can be padded to, as `make_batch` takes it.
+
+    `records` is the most that a pass holds: `Plan.records_per_pass`.
+    """
     # What is left of each row, and one more, in pieces of their own: attention within them costs next to nothing.
     return {
         "pad_tokens": micro_batch * max_tokens,

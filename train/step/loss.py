@@ -135,7 +135,7 @@ class _LinearNLL(torch.autograd.Function):
             None if made_for is None else made_for.to(x.dtype)
             for made_for, x in zip(made, (hidden_MC, weight_VC), strict=True)
         )
-        if alike:
+        if alike and len(labels_M):  # without targets all is 0
             for d in (d_hidden, d_weight):
                 if d is not None:
                     d.mul_(grad_M[0])

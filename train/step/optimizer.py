@@ -13,6 +13,7 @@ from torch.amp.grad_scaler import GradScaler
 
 from schemas.errors import ConfigError
 from schemas.train_config import TrainConfig
+from train.step import sharding
 
 WARMUP_START = 0.05
 """Share of the peak rate that warm-up begins with: a step of rate 0 would move nothing."""
@@ -44,8 +45,11 @@ class Updater:
         now and then and halts nothing; in other precisions loss and gradients must be finite.
         """
         set_lr(self.optimizer, lr)
+        if self.scaler.is_enabled():  # it looks at gradients alone: a loss that is not finite becomes one that it sees
+            next(p.grad for p in self.weights if p.grad is not None).add_(loss - loss)
         self.scaler.unscale_(self.optimizer)
-        norm = nn.utils.get_total_norm([p.grad for p in self.weights if p.grad is not None]).float()
+        norm = nn.utils.get_total_norm([p.grad for p in self.weights if p.grad is not None])
+        norm = sharding.whole(norm).float()
         nn.utils.clip_grads_with_norm_(self.weights, self._clip, norm)
         unsound = ~(norm.isfinite() & loss.isfinite())
         if self.scaler.is_enabled():

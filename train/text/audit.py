@@ -21,7 +21,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from schemas.errors import ModelError
 from schemas.record import Record
-from train.model.load import LOAD_ERRORS, TINY
+from train.model.adapt import TINY
+from train.model.load import LOAD_ERRORS
 from train.model.tiny import tiny_tokenizer
 from train.text.template import Refusal, Template, encode
 from train.text.tokens import Example

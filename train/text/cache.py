@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from schemas.cache import user_cache
 from train.text import shard
 from train.text.shard import Table
 
@@ -28,14 +29,6 @@ MOST_BYTES = 20 << 30
 
 STALE_S = 86_400.0
 """Seconds after which a folder that was never finished is taken for one whose run was killed."""
-
-
-def user_cache() -> Path:
-    """Give the folder of what can be made again: SFT_CACHE, or `sft` in the user's cache."""
-    if chosen := os.environ.get("SFT_CACHE"):
-        return Path(chosen)
-    user = os.environ.get("XDG_CACHE_HOME")
-    return (Path(user) if user else Path.home() / ".cache") / "sft"
 
 
 class TokenCache:

@@ -17,7 +17,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import chain
+from itertools import chain, pairwise
 from typing import Any
 
 import numpy as np
@@ -35,8 +35,14 @@ PATTERNS = frozenset({GPT2, *(CONTRACTIONS + digits + REST for digits in (r"\p{N
 PART = re.compile(r"\s*\S+(?:[^\S ]\s*\S+)*(?:[^\S ]\s*\Z)?|\s+")
 """A part ends before a blank that follows something visible; other white space does not end it."""
 
+MARK = "\0"
+"""Stands before every blank where a text is cut quickly; texts that hold it are cut by PART."""
+
 MOST_WORDS = 400_000
 """Words that are remembered; beyond, the memory is emptied: it holds about 200 bytes for each."""
+
+MOST_LETTERS = 1 << 22
+"""Letters of all words that are remembered, for texts whose words are long or have no blanks: ten in a word."""
 
 SAMPLE = 64
 """One text in so many is tokenised whole as well, and compared."""
@@ -70,9 +76,13 @@ class Words:
         self._forget()
 
     def _forget(self) -> None:
-        self._number: dict[str, int] = {}
+        self._number = _Numbers()
+        self._letters = 0
         self._ids, self._starts, self._ends = (np.zeros(0, np.int32) for _ in range(3))
         self._exact = np.zeros(0, np.bool_)
+        self._long = np.zeros(0, np.int64)  # letters of each word
+        self._open = np.zeros(0, np.bool_)  # words that end in white space
+        self._blank = np.zeros(0, np.bool_)  # words that begin with a blank
         self._first = np.zeros(1, np.int64)  # where the tokens of each word begin, and the end
 
     def __call__(self, texts: Sequence[str]) -> Tokenised:
@@ -106,20 +116,56 @@ class Words:
         return Tokenised(flat, offsets[:, 0] + base, offsets[:, 1] + base, bounds, bases, unknown)
 
     def _by_word(self, texts: Sequence[str]) -> Tokenised:
-        of_text = [self._cut(text) for text in texts]
-        words = list(chain.from_iterable(of_text))
-        if len(self._number) > MOST_WORDS:
+        if len(self._number) > MOST_WORDS or self._letters > MOST_LETTERS:
             self._forget()
-        self._learn(list(set(words).difference(self._number)))
-        number = np.fromiter(map(self._number.__getitem__, words), np.int64, len(words))
+        number, ends = self._numbered([self._cut_quickly(text) for text in texts])
+        if wrong := self._wrong(number, ends):
+            careful, at = self._numbered([self._cut(texts[i]) for i in wrong])
+            of_text = [number[a:b] for a, b in pairwise(ends.tolist())]
+            for k, i in enumerate(wrong):
+                of_text[i] = careful[at[k] : at[k + 1]]
+            number, ends = np.concatenate(of_text), _sums(map(len, of_text), len(of_text))
         counts = self._first[number + 1] - self._first[number]
         before = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])  # tokens before each word
         at = np.repeat(self._first[number] - before[:-1], counts) + np.arange(before[-1])
-        place = np.repeat(_sums(map(len, words), len(words))[:-1], counts)
-        bounds = before[_sums(map(len, of_text), len(of_text))]
+        long = self._long[number]
+        place = np.repeat(np.cumsum(long) - long, counts)
+        bounds = before[ends]
         bases = _sums(map(len, texts), len(texts))
-        starts, ends = self._starts[at] + place, self._ends[at] + place
-        return Tokenised(self._ids[at], starts, ends, bounds, bases, self._exact[at])
+        return Tokenised(
+            self._ids[at], self._starts[at] + place, self._ends[at] + place, bounds, bases, self._exact[at]
+        )
+
+    def _numbered(self, of_text: Sequence[Sequence[str]]) -> tuple[Ints, Ints]:
+        """Give the number of every word of all texts, and where the words of each text begin; new ones are learnt."""
+        ends = _sums(map(len, of_text), len(of_text))
+        number = np.fromiter(map(self._number.__getitem__, chain.from_iterable(of_text)), np.int64, count=int(ends[-1]))
+        try:
+            self._learn(self._number.taken())
+        except BaseException:
+            self._forget()  # what was numbered was not learnt
+            raise
+        return number, ends
+
+    def _wrong(self, number: Ints, ends: Ints) -> list[int]:
+        """Name the texts that were not cut, or before a blank after white space: that is no place to cut."""
+        after = np.flatnonzero(self._open[number[:-1]] & self._blank[number[1:]]) + 1
+        of = np.searchsorted(ends, after, side="right") - 1
+        empty = np.flatnonzero(np.diff(ends) == 0)
+        return np.union1d(of[after > ends[of]], empty).tolist()
+
+    def _cut_quickly(self, text: str) -> list[str]:
+        """Cut a text at its special tokens, and before every blank; empty where that cannot be told from a MARK."""
+        if MARK in text:
+            return []
+        found: list[str] = []
+        for i, part in enumerate(self._added.split(text)):
+            if i % 2:
+                found.append(part)
+            elif part:
+                words = part.replace(" ", MARK + " ").split(MARK)
+                found += words if words[0] else words[1:]
+        return found
 
     def _cut(self, text: str) -> list[str]:
         """Cut a text at its special tokens, and before blanks that follow something visible."""
@@ -131,7 +177,10 @@ class Words:
         if not words:
             return
         new = self._whole(words)
-        self._number.update(zip(words, range(len(self._number), len(self._number) + len(words)), strict=True))
+        self._letters += int(new.bases[-1])
+        self._long = np.concatenate([self._long, np.diff(new.bases)])
+        self._open = np.concatenate([self._open, [word[-1].isspace() for word in words]])
+        self._blank = np.concatenate([self._blank, [word[0] == " " for word in words]])
         base = np.repeat(new.bases[:-1], np.diff(new.bounds))
         self._ids = np.concatenate([self._ids, new.ids])
         self._starts = np.concatenate([self._starts, (new.starts - base).astype(np.int32)])
@@ -156,6 +205,24 @@ class Words:
         some = counts > 0
         whole[some] = new.ends[new.bounds[1:][some] - 1] == new.bases[1:][some]
         return exact & np.repeat(whole, counts)
+
+
+class _Numbers(dict[str, int]):
+    """Words by number, in the order in which they were first asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._new: list[str] = []
+
+    def __missing__(self, word: str) -> int:
+        self._new.append(word)
+        self[word] = number = len(self)
+        return number
+
+    def taken(self) -> list[str]:
+        """Give the words that are new since the last time."""
+        new, self._new = self._new, []
+        return new
 
 
 @lru_cache(maxsize=4)
@@ -202,7 +269,8 @@ def _moves_places(step: dict[str, Any] | None) -> bool:
     """Say whether a post-processor may move the places of tokens by where they stand in the text."""
     steps: list[dict[str, Any]] = step["processors"] if step and step["type"] == "Sequence" else [step] if step else []
     return any(
-        one["type"] != "TemplateProcessing" and not (one["type"] == "ByteLevel" and not one["add_prefix_space"])
+        one["type"] != "TemplateProcessing"
+        and not (one["type"] == "ByteLevel" and not (one["add_prefix_space"] and one["trim_offsets"]))
         for one in steps
     )
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
+from schemas.cache import user_cache
 from schemas.errors import ReviewError
 
 REQUIREMENTS = Path(__file__).parent / "requirements.txt"
@@ -76,14 +77,6 @@ def _silent(what: str, done: int, total: int) -> None:
     pass
 
 
-def cache_folder() -> Path:
-    """Give the folder of what can be made again: SFT_CACHE, or `sft` in the user's cache."""
-    if chosen := os.environ.get("SFT_CACHE"):
-        return Path(chosen).expanduser().absolute()
-    user = os.environ.get("XDG_CACHE_HOME")
-    return (Path(user) if user else Path.home() / ".cache") / "sft"
-
-
 @dataclass(frozen=True)
 class Environment:
     """A virtual environment with exactly the packages of a list."""
@@ -95,7 +88,7 @@ class Environment:
         """Where it lies: one for each list of packages, version of Python, and kind of machine."""
         made_of = f"{sys.implementation.cache_tag} {platform.system()} {platform.machine()}".encode()
         digest = sha256(self.requirements.read_bytes() + made_of).hexdigest()
-        return cache_folder() / f"argilla-server-{digest[:12]}"
+        return user_cache() / f"argilla-server-{digest[:12]}"
 
     @property
     def python(self) -> Path:

@@ -19,7 +19,7 @@ from train.evaluation.answers import Answers, answer
 from train.evaluation.generation import _batches, _pad_left, generate
 from train.evaluation.samples import prompt_ids
 from train.model import tiny
-from train.model.load import Trainee
+from train.model.trainee import Trainee
 from train.run.folder import RunFolder
 from train.run.run import Data, run
 from train.text.template import Template

@@ -26,6 +26,18 @@ def test_an_interval_is_that_of_the_normal_distribution_where_there_are_many_rec
     assert found.high == pytest.approx(gaps.mean() + reach, abs=0.15 * reach)
 
 
+@pytest.mark.parametrize("records", [10, 20])
+def test_intervals_hold_the_truth_in_about_19_of_20_samples_of_few_records_too(records: int) -> None:
+    """200 samples: a share of 0.05 has a standard error of 0.015. Plain percentiles miss 0.11 with ten records."""
+    draw, missed = np.random.default_rng(2), 0
+    for _ in range(200):
+        sums = np.column_stack([draw.normal(0.0, 1.0, records), np.zeros(records), np.ones(records)])
+        [found] = intervals(sums, difference)
+        assert found is not None
+        missed += not found.low <= 0.0 <= found.high
+    assert missed / 200 == pytest.approx(0.05, abs=0.035)
+
+
 def test_a_gain_is_found_and_chance_is_not() -> None:
     [gain], [chance] = intervals(drawn(0.2), difference), intervals(drawn(0.0), difference)
     assert verdict(gain, "higher") == "better"

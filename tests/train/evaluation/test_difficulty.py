@@ -17,7 +17,7 @@ from tests.train.world import record, small_llama
 from train.evaluation import difficulty as module
 from train.evaluation.difficulty import DifficultyModel, difficulty, encode_each, pair_of, start_token
 from train.evaluation.losses import record_losses
-from train.model.load import Trainee
+from train.model.trainee import Trainee
 from train.text.template import Template
 from train.text.tokens import Example
 

@@ -8,6 +8,7 @@ import pytest
 import sacrebleu
 from hypothesis import given
 from hypothesis import strategies as st
+from rouge_score.rouge_scorer import RougeScorer
 from rouge_score.tokenizers import DefaultTokenizer
 
 from train.evaluation import metrics
@@ -72,6 +73,9 @@ def test_f1_and_exact_match_are_symmetric_and_a_match_is_an_f1_of_one(a: str, b:
         ("-5", "5", False),
         ("1.5", "15", False),
         ("the cat", "cat", False),
+        ("", "...", False),
+        ("?", "!", False),
+        ("", " ", True),
     ],
 )
 def test_exact_match_puts_case_blanks_and_the_last_mark_aside_and_nothing_else(
@@ -83,6 +87,21 @@ def test_exact_match_puts_case_blanks_and_the_last_mark_aside_and_nothing_else(
 @given(ASCII)
 def test_words_of_ascii_are_those_of_rouge_score(text: str) -> None:
     assert metrics.words(text) == DefaultTokenizer().tokenize(text)
+
+
+FEW_WORDS = st.lists(st.sampled_from(["police", "killed", "the", "gunman", "old"]), max_size=80).map(" ".join)
+
+
+@given(FEW_WORDS, FEW_WORDS)
+def test_rouge_l_is_that_of_rouge_score(answer: str, reference: str) -> None:
+    expected = RougeScorer(["rougeL"]).score(reference, answer)["rougeL"].fmeasure
+    assert metrics.rouge_l(answer, reference) == pytest.approx(expected)
+
+
+def test_rouge_l_of_long_texts_takes_no_table_of_all_pairs() -> None:
+    words = [str(i * i % 9973) for i in range(40_000)]
+    text = " ".join(words)
+    assert metrics.rouge_l(text, text) == 1.0
 
 
 def test_rouge_l_by_hand_and_in_other_scripts() -> None:

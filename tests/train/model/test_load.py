@@ -6,13 +6,24 @@ import pytest
 import torch
 from peft import AutoPeftModelForCausalLM
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GPT2Config,
+    GPT2LMHeadModel,
+    PreTrainedTokenizerFast,
+    Qwen3NextConfig,
+)
 
-from schemas.errors import ConfigError, ModelError
+from schemas.errors import CheckFailedError, ConfigError, ModelError
 from schemas.train_config import TrainConfig
 from tests.train.world import make_records, small_llama
 from train.model import tiny
-from train.model.load import Base, Trainee, adapt, choose_device, load_base, located
+from train.model.adapt import adapt
+from train.model.base import Base
+from train.model.device import choose_device
+from train.model.load import load_base, located
+from train.model.trainee import Trainee
 from train.preflight.selftest import self_test
 from train.run.weights import save_weights
 from train.text.template import Encoded
@@ -38,6 +49,13 @@ def test_a_folder_that_lacks_something_says_what(model_folder: Path, remove: str
     for file in model_folder.glob("chat_template*"):
         file.unlink()
     with pytest.raises(ModelError, match=said):
+        load(model_folder)
+
+
+def test_a_hybrid_model_is_refused_before_its_weights_are_read(model_folder: Path) -> None:
+    """Trap 8: layers of linear attention carry one packed record into the next, whatever its positions say."""
+    Qwen3NextConfig(num_hidden_layers=4).save_pretrained(model_folder)
+    with pytest.raises(CheckFailedError, match="linear_attention"):
         load(model_folder)
 
 

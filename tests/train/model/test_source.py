@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from schemas.errors import ModelError
@@ -142,6 +143,62 @@ def test_weights_that_an_index_names_and_nobody_has_are_refused(saved: Callable[
         load(folder)
 
 
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "../model.safetensors", "{outside}", "*.safetensors", "weights"])
+def test_an_index_names_safetensors_beside_it_and_nothing_else(
+    saved: Callable[..., Path], tmp_path: Path, name: str
+) -> None:
+    """transformers opens what an index names: a pickle too, or a file that no digest is taken over."""
+    folder = saved()
+    name = name.format(outside=tmp_path / "model.safetensors")
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").rename(tmp_path / "model.safetensors")
+    torch.save(weights, folder / "pytorch_model.bin")
+    (folder / "weights").write_bytes((tmp_path / "model.safetensors").read_bytes())
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": dict.fromkeys(weights, name)}))
+    with pytest.raises(ModelError, match=r"index\.json names .*expected safetensors files that lie beside it"):
+        load(folder)
+
+
+@pytest.mark.parametrize("index", ["[]", '{"weight_map": []}', "{", "{}"])
+def test_an_index_that_is_none_is_one_line(saved: Callable[..., Path], index: str) -> None:
+    folder = saved()
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors.index.json").write_text(index)
+    with pytest.raises(ModelError, match=r"index\.json cannot be read") as error:
+        load(folder)
+    assert "\n" not in str(error.value)
+
+
+def change(file: Path, **settings: object) -> None:
+    found = json.loads(file.read_text()) if file.is_file() else {}
+    file.write_text(json.dumps({**found, **settings}))
+
+
+def test_weights_that_the_configuration_points_to_are_refused(saved: Callable[..., Path]) -> None:
+    folder = saved()
+    change(folder / "config.json", transformers_weights="other.safetensors")
+    with pytest.raises(ModelError, match="names other weights by transformers_weights"):
+        load(folder)
+
+
+def test_adapters_beside_whole_weights_are_not_put_on_unseen(saved: Callable[..., Path]) -> None:
+    folder = saved()
+    change(folder / "adapter_config.json", peft_type="LORA", base_model_name_or_path="else/where")
+    with pytest.raises(ModelError, match="a whole model and adapters in one folder"):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"model_type": ["x"]}, {"hidden_size": "x"}, {"auto_map": ["a.B"], "model_type": 3}]
+)
+def test_a_configuration_of_nonsense_is_one_line(saved: Callable[..., Path], settings: dict[str, object]) -> None:
+    folder = saved()
+    change(folder / "config.json", **settings)
+    with pytest.raises(ModelError) as error:
+        load(folder)
+    assert "\n" not in str(error.value)
+
+
 @pytest.fixture
 def with_code(saved: Callable[..., Path]) -> Path:
     """A model that only its own Python can load."""
@@ -178,6 +235,25 @@ def test_code_of_another_repository_is_refused(with_code: Path) -> None:
     (with_code / "config.json").write_text(json.dumps(settings))
     with pytest.raises(ModelError, match=r"another repository \(else/where\)"):
         load(with_code, trust_remote_code=True)
+
+
+def test_code_of_the_tokenizer_alone_is_run_only_where_it_is_trusted(
+    saved: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    folder = saved()
+    (folder / "ours.py").write_text(
+        "from transformers import PreTrainedTokenizerFast\nclass T(PreTrainedTokenizerFast): 1"
+    )
+    change(folder / "tokenizer_config.json", tokenizer_class="T", auto_map={"AutoTokenizer": [None, "ours.T"]})
+    with pytest.raises(ModelError, match="--trust-remote-code"):
+        load(folder)
+    base = load(folder, trust_remote_code=True)
+    assert type(base.tokenizer).__name__ == "T"
+    assert any("ours.py" in note for note in base.notes)
+    change(folder / "tokenizer_config.json", auto_map={"AutoTokenizer": [None, "else/where--ours.T"]})
+    with pytest.raises(ModelError, match=r"another repository \(else/where\)"):
+        load(folder, trust_remote_code=True)
 
 
 def test_a_model_that_was_quantised_before_is_refused(saved: Callable[..., Path]) -> None:

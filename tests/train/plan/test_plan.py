@@ -41,6 +41,15 @@ def test_the_order_in_which_records_come_changes_nothing(records: list[tuple[int
     assert read(one, given_order) == read(other, shuffled)
 
 
+@given(RECORDS, st.integers(1, 5))
+def test_no_pass_holds_more_records_than_the_plan_says_and_one_holds_so_many(
+    records: list[tuple[int, float, int]], micro_batch: int
+) -> None:
+    plan = plan_of(columns_of(records), max_epochs=2, batch=9)
+    passes = (s.rows[at : at + micro_batch] for s in plan for at in range(0, len(s.rows), micro_batch))
+    assert plan.records_per_pass(micro_batch) == max(sum(map(len, rows)) for rows in passes)
+
+
 def test_copies_of_a_record_stay_distinct() -> None:
     copies = Named(["same"] * 5, np.full(5, 20, np.int64), np.ones(5))
     assert epoch_of(plan_of(copies), 0) == dict.fromkeys(range(5), 1)

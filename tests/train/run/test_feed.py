@@ -2,12 +2,13 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import overload
 
 import pytest
 import torch
 
-from train.plan import make_plan
+from train.plan import Step, make_plan
 from train.run.feed import AHEAD, ahead, fed
 from train.step.batch import make_batch
 from train.text.template import Encoded
@@ -25,6 +26,39 @@ def test_what_is_fed_is_the_plan_in_passes_with_the_targets_of_the_whole_step(en
         assert each.records_R.tolist() == [i for row in step.rows for i in row]
         assert each.targets == sum(encoded.examples[i].targets for row in step.rows for i in row)
         assert each.tokens == sum(len(encoded.examples[i]) for row in step.rows for i in row)
+
+
+class Asked(Sequence[Step]):
+    """Steps that note which of them somebody asked for."""
+
+    def __init__(self, steps: Sequence[Step]) -> None:
+        self.steps, self.asked = steps, list[int]()
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    @overload
+    def __getitem__(self, at: int) -> Step: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[Step]: ...
+    def __getitem__(self, at: int | slice) -> Step | Sequence[Step]:
+        assert isinstance(at, int), "the steps before a cursor are not cut off by copying"
+        self.asked.append(at)
+        return self.steps[at]
+
+
+def test_a_resumed_run_begins_at_its_cursor_and_looks_at_no_step_before_it(encoded: Encoded) -> None:
+    """Trap 12: to skip batches one by one takes hours where the run was long."""
+    plan = make_plan(encoded.examples, max_tokens=128, batch=3, max_epochs=3, max_steps=None, seed=1)
+    steps = Asked(plan)
+    first = len(plan) - 2
+    resumed = list(fed(encoded.examples, steps, first=first, micro_batch=1, pinned=False))
+    assert steps.asked == [first, first + 1]
+    whole = list(fed(encoded.examples, plan, first=0, micro_batch=1, pinned=False))[first:]
+    for one, other in zip(resumed, whole, strict=True):
+        assert (one.number, one.epoch, one.targets) == (other.number, other.epoch, other.targets)
+        for mine, theirs in zip(one.passes, other.passes, strict=True):
+            assert torch.equal(mine.input_ids_1N, theirs.input_ids_1N)
 
 
 def test_items_come_in_order_and_at_most_so_many_wait() -> None:

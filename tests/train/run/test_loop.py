@@ -12,15 +12,19 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 
-from schemas.errors import CheckFailedError, ConfigError, InputError, RunInterruptedError
+from schemas.errors import CheckFailedError, ConfigError, InputError, RunInterruptedError, StoreError
 from schemas.train_config import TrainConfig
 from tests.train.world import Watcher
-from train.model.load import Trainee
+from train.evaluation.losses import evaluation
+from train.model.trainee import Trainee
 from train.plan import make_plan
-from train.run import checkpoint, folder, loop
+from train.run import checkpoint, folder, interruption, loop
 from train.run.checkpoint import Cursor, Identity
 from train.run.folder import RunFolder
+from train.run.measuring import score
 from train.run.parts import Run
 from train.run.progress import Progress
 from train.step.optimizer import lr_at, make_optimizer
@@ -361,6 +365,70 @@ def test_training_stops_when_the_validation_loss_stops_falling_and_best_is_the_l
     assert cursor.best_step == watcher.evaluations[-3].step
     again, _ = loop.train(run_in(tmp_path / "run", **settings), resume=True)
     assert timeless(again) == timeless(cursor)
+
+
+def test_a_run_that_has_made_all_its_steps_has_not_stopped_early(tmp_path: Path, run_in: Callable[..., Run]) -> None:
+    run = run_in(tmp_path / "run", max_steps=None, patience=1)
+    found = evaluation(1, score(run, run.val, "validation"))
+    for step, stopped in ((len(run.plan) - 1, True), (len(run.plan), False)):
+        cursor = loop._judge(run, Cursor(step=step, best_loss=0.0, best_step=1), found)
+        assert (cursor.stopped, cursor.ended_by) == (stopped, "patience" if stopped else "")
+
+
+def test_a_signal_while_the_last_checkpoint_is_written_ends_the_run_there(
+    tmp_path: Path, run_in: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run_in(tmp_path / "whole")
+    cursor, _ = loop.train(whole, resume=False)
+    stopped = run_in(tmp_path / "stopped")
+    save = checkpoint.save
+
+    def term(folder: Path, cursor: Cursor, *arguments: Any, **named: Any) -> Path:
+        if cursor.step == 12:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return save(folder, cursor, *arguments, **named)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoint, "save", term)
+        with pytest.raises(RunInterruptedError, match="SIGTERM after step 12 of 12; a checkpoint is written"):
+            loop.train(stopped, resume=False)
+    resumed = run_in(tmp_path / "stopped")
+    again, _ = loop.train(resumed, resume=True)
+    assert same(weights_of(resumed), weights_of(whole))
+    assert timeless(again) == timeless(cursor)
+
+
+NO_SPACE = OSError(28, "No space left on device")
+IN_RUST = SafetensorError("I/O error: No space left on device (os error 28)")
+
+
+@pytest.mark.parametrize(("fatal_call", "error"), [(0, IN_RUST), (1, NO_SPACE), (2, IN_RUST)])
+def test_a_disk_full_at_a_checkpoint_leaves_the_one_before_it_and_the_run_goes_on_to_the_same_weights(
+    tmp_path: Path, run_in: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, fatal_call: int, error: Exception
+) -> None:
+    """Whichever of a checkpoint's files does not fit: half of it is written, and then the disk is full."""
+    settings = {"max_steps": 6, "method": "full", "eval_every": 100}
+    whole = run_in(tmp_path / "whole", **settings)
+    loop.train(whole, resume=False)
+    left = iter([None] * (3 + fatal_call))  # the first checkpoint has three files
+
+    def fill(tensors: dict[str, torch.Tensor], file: Path) -> None:
+        save_file(tensors, file)
+        if next(left, error) is not None:
+            file.write_bytes(file.read_bytes()[:100])
+            raise error
+
+    full = run_in(tmp_path / "full", **settings)
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoint, "save_file", fill)
+        full_disk = pytest.raises(StoreError, match="the disk is full; the last checkpoint is step-2")
+        with full_disk, interruption.told(full.folder, "go on"):
+            loop.train(full, resume=False)
+    assert [p.name for p in full.folder.checkpoints.iterdir()] == ["step-2"]
+    resumed = run_in(tmp_path / "full", **settings)
+    loop.train(resumed, resume=True)
+    assert same(weights_of(resumed), weights_of(whole))
+    assert lines(resumed) == lines(whole)
 
 
 def test_metrics_hold_what_the_design_names(tmp_path: Path, run_in: Callable[..., Run]) -> None:

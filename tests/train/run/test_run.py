@@ -6,17 +6,20 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+import torch
 from peft import AutoPeftModelForCausalLM
 from tokenizers import AddedToken
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from schemas.errors import CheckFailedError, ConfigError, InputError
+from schemas.errors import CheckFailedError, ConfigError, InputError, SftError
 from schemas.record import Record
 from schemas.train_config import TrainConfig
 from tests.train.world import Watcher, make_records, record
 from train.model import tiny
+from train.model.trainee import Trainee
 from train.run import checkpoint
 from train.run import run as run_module
+from train.run.folder import RunFolder
 from train.run.run import Data, prepare, run
 
 MODEL = {"device": "cpu", "batch": 4, "max_tokens": 256, "lr": 5e-3, "sample_tokens": 8, "allow_leakage": True}
@@ -201,6 +204,58 @@ def test_a_run_of_tiny_killed_and_resumed_ends_as_one_never_killed(tmp_path: Pat
     assert forgotten.after.loss != forgotten.before.loss
     again = run(config, data, tmp_path / "killed", Watcher(), resume=True)
     assert again.run_id == resumed.run_id
+
+
+def test_losses_before_training_that_were_removed_are_measured_again_and_nothing_else_changes(
+    model_folder: Path, tmp_path: Path
+) -> None:
+    """As the message about a broken file advises; what was told of the steps so far stays."""
+
+    class KilledError(Exception):
+        pass
+
+    def kill(step: int) -> None:
+        if step == 3:
+            raise KilledError
+
+    records = make_records(16)
+    data, config = data_of(records[:12], records[12:]), config_of(model_folder, max_steps=4, save_every=2, eval_every=1)
+    run(config, data, tmp_path / "whole", Watcher())
+    out = tmp_path / "killed"
+    with pytest.raises(KilledError):
+        run(config, data, out, Watcher(kill))
+    (out / "loss_before.arrow").unlink()
+    run(config, data, out, Watcher(), resume=True)
+    for name in ("samples.jsonl", "records.arrow"):
+        assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+    told = [
+        [(line["step"], line.get("loss"), line.get("val_loss")) for line in RunFolder(tmp_path / name).metrics()]
+        for name in ("whole", "killed")
+    ]
+    assert told[0] == told[1]
+
+
+@pytest.mark.parametrize("where", ["a step", "an evaluation"])
+def test_out_of_memory_in_a_run_is_one_line_with_numbers_and_the_last_checkpoint_stands(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    records = make_records(16)
+    nll, steps = Trainee.nll, 0
+
+    def greedy(self: Trainee, batch: Any) -> Any:
+        nonlocal steps
+        steps += self.model.training
+        if steps > 6 and self.model.training == (where == "a step"):  # the rehearsal's two passes are counted too
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return nll(self, batch)
+
+    monkeypatch.setattr(Trainee, "nll", greedy)
+    config = config_of(model_folder, max_steps=8, save_every=1, eval_every=8, micro_batch=99, samples=0)
+    with pytest.raises(
+        SftError, match=r"memory of the machine.*CUDA out of memory. Tried to allocate 2.00 GiB.*--micro-batch 1"
+    ):
+        run(config, data_of(records[:12], records[12:]), tmp_path / "run", Watcher())
+    assert checkpoint.latest(tmp_path / "run" / "checkpoints") is not None
 
 
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated")  # peft 0.21 on transformers 5.23

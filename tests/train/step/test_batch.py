@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from train.model.load import Trainee
+from train.model.trainee import Trainee
 from train.step.batch import IGNORE, PackedBatch, make_batch
 from train.step.loss import target_nll
 from train.text.template import Encoded

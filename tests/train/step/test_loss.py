@@ -10,7 +10,7 @@ from transformers import CohereConfig, CohereForCausalLM, GraniteConfig, Granite
 
 from tests.train.world import small_llama
 from train.evaluation.losses import record_losses
-from train.model.load import Trainee
+from train.model.trainee import Trainee
 from train.plan import make_plan
 from train.step.batch import IGNORE, make_batch
 from train.step.loss import target_nll, target_records

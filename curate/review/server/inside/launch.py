@@ -237,7 +237,7 @@ def serve(order: dict[str, Any], jobs: Jobs) -> None:
                 threading.Thread(target=stop_with_parent, args=(self,), daemon=True).start()
                 answer(ready=True)
 
-        def handle_exit(self, *_: Any) -> None:
+        def handle_exit(self, sig: int, frame: Any) -> None:  # noqa: ARG002 # uvicorn's signature
             self.should_exit = True  # uvicorn's own would raise the signal again, before we have cleaned up
 
     def stop_with_parent(server: Any) -> None:

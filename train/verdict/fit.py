@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from schemas.run_files import Curve, RunFiles, Sample
-from train.run.finding import (
+from train.verdict.finding import (
     LEARNT,
     MIN_EVALUATIONS,
     MIN_RECORDS,
@@ -18,11 +18,12 @@ from train.run.finding import (
     Level,
     gap_of,
     mean_of,
+    more_weights,
     perplexity,
     times_rate,
     val_records,
 )
-from train.run.trend import between, noise_sd, rise_of
+from train.verdict.trend import between, noise_sd, rise_of
 
 AGAINST = 2.0
 """Times the largest movement against it that a rise must have: of curves at rest with normal noise, 1 in 150 has."""
@@ -209,15 +210,16 @@ def under_fitting(run: RunFiles, *, over: bool) -> Iterator[Finding]:
             "problem" if start - low < SMALL else "warning",
             f"The validation loss has hardly moved: {start:.3f} before training, {low:.3f} at its lowest.",
             {"fall": round(start - low, 4), "start": round(start, 4), "lowest": round(low, 4), **paired},
-            f"Raise the rate ({higher}), train for more steps, or train more weights (a higher --lora-r, --method "
-            f"full). At perplexity {perplexity(start)} the base model may also know this data already.",
+            f"Raise the rate ({higher}), train for more steps, or {more_weights(run)}. At perplexity "
+            f"{perplexity(start)} the base model may also know this data already.",
         )
     elif start - low >= LEARNT and len(val) >= MIN_EVALUATIONS and not over:
-        yield from _unfinished_fall(val, higher)
+        yield from _unfinished_fall(run, higher)
 
 
-def _unfinished_fall(val: Curve, higher: str) -> Iterator[Finding]:
+def _unfinished_fall(run: RunFiles, higher: str) -> Iterator[Finding]:
     """The loss falls to the end, or it has long been at rest, and high."""
+    val = run.evaluations
     start, last, end = float(val.value[0]), float(val.value[-1]), float(val.step[-1])
     noise = rise_of(val).noise
     late = val.at(0.75 * end) - last
@@ -228,7 +230,7 @@ def _unfinished_fall(val: Curve, higher: str) -> Iterator[Finding]:
             f"The loss was still falling when the run ended: {late / (start - last):.0%} of the whole fall came in "
             f"its last quarter ({last + late:.3f} to {last:.3f}).",
             {"late_fall": round(late, 4), "whole_fall": round(start - last, 4), "noise": round(noise, 4)},
-            f"Train about twice as long (--max-epochs, or --max-steps {2 * int(end)}), or at a higher rate ({higher}).",
+            f"Train about twice as long ({_longer(run, int(end))}), or at a higher rate ({higher}).",
         )
     rest = val.at(0.5 * end) - last
     if last > math.log(PLATEAU_PERPLEXITY) and abs(rest) < max(SMALL, noise, REST * (start - last)):
@@ -238,9 +240,14 @@ def _unfinished_fall(val: Curve, higher: str) -> Iterator[Finding]:
             f"The loss came to rest early and high: perplexity {perplexity(last)} at the end, and half-way "
             f"{perplexity(last + rest)}.",
             {"second_half_fall": round(rest, 4), "loss": round(last, 4), "noise": round(noise, 4)},
-            f"Raise the rate ({higher}), train more weights (a higher --lora-r, --method full), take a larger base "
-            "model, and look at the records with the highest loss.",
+            f"Raise the rate ({higher}), {more_weights(run)}, and look at the records with the highest loss.",
         )
+
+
+def _longer(run: RunFiles, steps: int) -> str:
+    """Name the option that ended the run, to be raised."""
+    budget = {"hours": "--max-hours", "cost": "--max-cost"}.get(str(run.facts.get("ended_by")))
+    return f"a higher {budget}" if budget else f"--max-epochs, or --max-steps {2 * steps}"
 
 
 def _paired(run: RunFiles) -> dict[str, Any]:

@@ -20,7 +20,8 @@ from typing import Any
 import polars as pl
 
 from schemas.run_files import RunFiles, read_run
-from train.run.finding import (
+from train.run.folder import RunFolder
+from train.verdict.finding import (
     LEARNT,
     LEVELS,
     MIN_EVALUATIONS,
@@ -32,13 +33,13 @@ from train.run.finding import (
     gap_of,
     mean_of,
     perplexity,
+    sure_of_one_in,
     times_rate,
     val_records,
 )
-from train.run.fit import over_fitting, under_fitting
-from train.run.folder import RunFolder
-from train.run.instability import instability
-from train.run.trend import between, slope_of
+from train.verdict.fit import over_fitting, under_fitting
+from train.verdict.instability import instability
+from train.verdict.trend import between, slope_of
 
 FORGOTTEN = (0.02, 0.1, 0.3)
 """Nats of loss on the general set from which it is a note, a warning, a problem: 2%, 10% and 35% of perplexity."""
@@ -115,10 +116,19 @@ def _forgetting(run: RunFiles) -> Iterator[Finding]:
                     "before": round(general.before, 4),
                     "after": round(general.after, 4),
                 },
-                f"Mix general rows into training (--replay {general.reference.partition('@')[0] or 'REF'}:0.15), lower "
-                "the rate, or train adapters (--method lora) for fewer epochs.",
+                f"{_rehearse(run, general.reference)}, lower the rate, or "
+                + (
+                    "train adapters (--method lora)." if run.settings.get("method") == "full" else "train fewer epochs."
+                ),
             )
     yield from _worse_sources(run)
+
+
+def _rehearse(run: RunFiles, general: str) -> str:
+    """Say how general rows get into training, or more of them."""
+    if isinstance(given := run.settings.get("replay"), str) and given:
+        return f"Mix more general rows into training (--replay {given} had too few or other ones)"
+    return f"Mix general rows into training (--replay {general.partition('@')[0] or 'REF'}:0.15)"
 
 
 def _worse_sources(run: RunFiles) -> Iterator[Finding]:
@@ -130,9 +140,10 @@ def _worse_sources(run: RunFiles) -> Iterator[Finding]:
     ).with_columns(change=pl.col("loss") - pl.col("loss_before"))
     if known["source"].n_unique() < 2 or mean_of(known["change"], known["n_target_tokens"])[0] >= 0:
         return
+    sure = sure_of_one_in(known["source"].n_unique())
     for (source,), rows in sorted(known.partition_by("source", as_dict=True).items()):
         change, se = mean_of(rows["change"], rows["n_target_tokens"])
-        if rows.height >= MIN_RECORDS and change >= max(FORGOTTEN[0], SURE * se):
+        if rows.height >= MIN_RECORDS and change >= max(FORGOTTEN[0], sure * se):
             yield Finding(
                 "forgetting",
                 "warning",
@@ -165,9 +176,9 @@ def _inconclusive(run: RunFiles) -> Iterator[Finding]:
         )
     elif len(val) < MIN_EVALUATIONS:
         yield _unknown(
-            f"{len(val)} evaluations are too few to tell a trend from noise.",
+            f"{len(val)} {'evaluation is' if len(val) == 1 else 'evaluations are'} too few to tell a trend from noise.",
             {"evaluations": len(val)},
-            f"Evaluate more often (--eval-every {max(1, done // 10)}).",
+            f"Evaluate more often (--eval-every {done // 10})." if done >= 10 else "Train for more steps.",
         )
     elif records is not None and records < MIN_RECORDS:
         yield _unknown(

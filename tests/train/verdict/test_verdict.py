@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from schemas.run_files import read_run
 from tests.runs import answers, falling, healthy_run, record_rows, write_run
-from train.run.finding import Finding
-from train.run.fit import repeated_share
-from train.run.verdict import judge, judge_folder, kinds
+from train.verdict.finding import Finding
+from train.verdict.fit import repeated_share
+from train.verdict.verdict import judge, judge_folder, kinds
 
 EVALUATIONS = range(0, 201, 20)
 
@@ -238,6 +238,52 @@ def test_a_source_that_is_worse_than_before_while_the_mean_improves_is_named(tmp
     found = verdict(tmp_path, records=rows)
     assert ("forgetting", "warning") in named(found)
     assert any(finding.evidence.get("source") == "dolly" for finding in found)
+
+
+def test_of_many_sources_at_rest_chance_makes_none_forgotten(tmp_path: Path) -> None:
+    """60 sources at rest beside one that learns, 20 runs: 2 standard errors each would name one in most of them."""
+    from dataclasses import replace
+
+    base = read_run(healthy_run(tmp_path / "run"))
+    called = 0
+    for seed in range(20):
+        change = np.random.default_rng(seed).normal(0.0, 0.3, 61 * 25)
+        rows = record_rows(0, len(change)).with_columns(
+            source=pl.Series([f"s{i % 61}" for i in range(len(change))]),
+            loss=pl.col("loss_before")
+            + pl.Series(change)
+            - pl.Series([3.0 * (i % 61 == 0) for i in range(len(change))]),
+        )
+        called += "forgetting" in kinds(judge(replace(base, records=rows)))
+    assert called <= 3
+
+
+def rising(steps: int) -> list[float]:
+    return [float(value) for value in np.linspace(1.0, 2.2, steps)]
+
+
+@pytest.mark.parametrize("val", [{}, val_of(*falling(11, 2.6, 1.6, noise=0.0))])
+def test_a_loss_that_rises_as_rows_get_harder_is_no_instability(tmp_path: Path, val: dict[int, float]) -> None:
+    ordered = {"curriculum": "difficulty:asc"}
+    found = verdict(tmp_path, train=rising(200), val=val, settings=ordered, records=None)
+    assert "instability" not in kinds(found)
+    found = verdict(tmp_path / "plain", train=rising(200), val={}, records=None)
+    assert named(found)[0] == ("instability", "problem")
+
+
+def test_advice_asks_for_what_the_run_has_not_done_yet(tmp_path: Path) -> None:
+    flat = dict.fromkeys(EVALUATIONS, 2.0)
+    assert "--method full" in verdict(tmp_path / "lora", val=flat)[0].advice
+    whole = verdict(tmp_path / "full", val=flat, settings={"method": "full"})[0].advice
+    assert "--method" not in whole
+    assert "larger base model" in whole
+    steep = val_of(*np.linspace(2.6, 1.6, 11).tolist())
+    assert "--max-steps 400" in verdict(tmp_path / "steps", val=steep)[0].advice
+    assert "a higher --max-hours)" in verdict(tmp_path / "hours", val=steep, facts={"ended_by": "hours"})[0].advice
+    mixed = verdict(tmp_path / "replay", general=general(2.5), settings={"replay": "general:0.15"})[0].advice
+    assert mixed.startswith("Mix more general rows")
+    short = verdict(tmp_path / "short", train=[2.5, 2.4, 2.2], val={0: 2.6, 1: 2.4, 2: 2.2, 3: 2.0})[0]
+    assert (short.kind, short.advice) == ("inconclusive", "Train for more steps.")
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from schemas.run_files import Curve, RunFiles
-from train.run.finding import MIN_STEPS, Finding, times_rate
-from train.run.trend import between, noise_sd, smoothed
+from train.verdict.finding import MIN_STEPS, Finding, times_rate
+from train.verdict.trend import between, noise_sd, smoothed
 
 LEAP = 0.5
 """Nats by which the mean training loss stands above where it was before: it will not be chance, nor the data."""
@@ -67,11 +67,11 @@ def _leap(run: RunFiles, train: Curve, lower: str) -> Iterator[Finding]:
     lowest = int(np.argmin(means.value))
     risen = float(means.value[-1] - means.value[lowest])
     val = run.evaluations
-    confirmed = not len(val) or float(val.value[-1] - val.value.min()) >= LEAP
+    hard_first = run.settings.get("curriculum") is not None  # an order by difficulty moves the loss by itself
+    confirmed = float(val.value[-1] - val.value.min()) >= LEAP if len(val) else not hard_first
     began = float(np.median(train.value[:3]))
     peak = int(np.argmax(means.value))
     over = float(means.value[peak]) - began
-    hard_first = run.settings.get("curriculum") is not None  # an order by difficulty moves the loss by itself
     if risen >= least and confirmed:
         yield Finding(
             "instability",

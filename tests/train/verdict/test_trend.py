@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.run_files import curve
-from train.run.trend import noise_sd, rise_of, slope_of, smoothed, tau
+from train.verdict.trend import noise_sd, rise_of, slope_of, smoothed, tau
 
 values = st.lists(st.floats(-100, 100), min_size=1, max_size=40)
 

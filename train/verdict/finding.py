@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any, Literal
 
 import polars as pl
@@ -70,6 +71,12 @@ def mean_of(values: pl.Series, targets: pl.Series) -> tuple[float, float]:
     return mean, se * math.sqrt(len(value) / max(len(value) - 1, 1))
 
 
+def sure_of_one_in(many: int) -> float:
+    """Give the standard errors from which one of many differences is taken for real: chance makes one of them so large
+    as often as it does for `SURE` and one alone (Bonferroni)."""
+    return -NormalDist().inv_cdf(NormalDist().cdf(-SURE) / max(many, 1))
+
+
 def val_records(run: RunFiles, source: str | None = None) -> int | None:
     """Give how many validation records there are; None where no file says."""
     if run.records is not None:
@@ -90,3 +97,10 @@ def times_rate(run: RunFiles, factor: float) -> str:
     if isinstance(rate, float | int) and rate > 0:
         return f"--lr {float(f'{rate * factor:.2g}'):g}"
     return "a higher --lr" if factor > 1 else "a lower --lr"
+
+
+def more_weights(run: RunFiles) -> str:
+    """Name the way to train more weights than the run did."""
+    if run.settings.get("method") == "full":
+        return "take a larger base model"
+    return "train more weights (a higher --lora-r, --method full)"
