@@ -1,6 +1,6 @@
 """`sft curate audit`: what would be trained, told by `train.text.audit` about the rows of a version."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,10 +60,10 @@ def records_of(dataset: "Dataset") -> Iterator[tuple[str, "Record"]]:
                 yield row["split"] or SPLITLESS, record_of(row)
 
 
-def _train_records(dataset: "Dataset") -> Iterable["Record"]:
+def _train_records(dataset: "Dataset") -> Iterator["Record"]:
     """Give what `tiny` is made of: the train split, or all kept rows where there is none."""
     split = any("split" in shard.annotations for shard in dataset.shards)
-    return dataset.records("train") if split else (record for _, record in records_of(dataset))
+    return iter(dataset.records("train")) if split else (record for _, record in records_of(dataset))
 
 
 def show(found: "Audit", dataset: "Dataset", rows: int) -> None:

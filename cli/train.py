@@ -115,7 +115,7 @@ def train(
     data = _data(dataset, reference)
     config, data = _with_others(config, data, dataset, store)
     with ExitStack() as stack:
-        leads = stack.enter_context(_together(config, dry_run=dry_run))
+        leads = stack.enter_context(_together(config, out_folder, dry_run=dry_run))
         display = stack.enter_context(Display(quiet=json or not leads))
         quiet_transformers()
         if dry_run:
@@ -134,7 +134,8 @@ def train(
         folder = out_folder or _default_folder(data, config)
         # The folder may name another store than the one that was given.
         other = shown(dataset.root) if saved and saved.get("store") != data.store else None
-        resume_with = shlex.join(["sft", "train", "--resume", "--out", str(folder), *(["--store", other] if other else [])])
+        typed = ["sft", "train", "--resume", "--out", str(folder), *(["--store", other] if other else [])]
+        resume_with = shlex.join(typed)
         with interruption.told(RunFolder(folder), resume_with):
             try:
                 result = run(config, data, folder, display, resume=resume, resume_with=resume_with)
@@ -164,7 +165,7 @@ def train(
 
 
 @contextmanager
-def _together(config: TrainConfig, *, dry_run: bool) -> Generator[bool]:
+def _together(config: TrainConfig, out_folder: Path | None, *, dry_run: bool) -> Generator[bool]:
     """Join the processes that torchrun started; give whether this one leads, and so speaks.
 
     What fails in all of them is told by the leader alone: the others hold their error back until it has had its time.
@@ -175,6 +176,8 @@ def _together(config: TrainConfig, *, dry_run: bool) -> Generator[bool]:
     started = processes.asked()
     if started > 1 and dry_run:
         raise ConfigError("--dry-run", f"in {started} processes", "one process", "run it without torchrun")
+    if started > 1 and out_folder is None:  # its name would be made of the time, which they read one by one
+        raise ConfigError("--out", f"not given, in {started} processes", "the folder of the run")
     try:
         with processes.together(cuda=started > 1 and choose_device(config).device.type == "cuda"):
             yield processes.leads()

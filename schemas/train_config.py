@@ -47,8 +47,8 @@ class TrainConfig(Config):
     base held in 4 bits (needs bitsandbytes)."""
 
     unfreeze: int | None = Field(None, ge=1)
-    """With full: train the last so many layers, the final norm and the head alone. A head that is tied to the embeddings
-    stays as it is, like all the rest."""
+    """With full: train the last so many layers, the final norm and the head alone; the rest, and a head that is tied to
+    the embeddings, stays as it is."""
 
     lora_r: int = Field(16, ge=1)
     """Rank of the adapters."""

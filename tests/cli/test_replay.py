@@ -133,6 +133,23 @@ def test_a_curriculum_without_a_column_is_refused() -> None:
         config_of(curriculum="-")
 
 
+def test_what_a_run_forgets_is_measured_on_the_dataset_that_is_typed_and_pinned_to_its_version(
+    sft: Sft, datasets: tuple[Dataset, Dataset], tmp_path: Path
+) -> None:
+    general = datasets[1]
+    given = ("train", "--manifest", "mix", "--model", "tiny", "--max-steps", "2", "--samples", "0", "--device", "cpu")
+    told = sft(*given, "--max-tokens", "256", "--general", "general", "--out", "run", "--json").json["general"]
+    pinned = f"general@{general.manifest.seq}"
+    assert told == json.loads((tmp_path / "run" / "general.json").read_text())
+    assert (told["reference"], told["records"]) == (pinned, len(general.records("val")))
+    assert told["before"]["loss"] != told["after"]["loss"]
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["train"]["general"] == pinned
+    sft("train", "--resume", "--out", "run", "--general", "general")
+    said = sft("train", "--resume", "--out", "run", "--general", "mix", code=2)
+    assert f"general was {pinned} and is mix@" in said.err
+    assert "'absent': not in the store" in sft(*given, "--general", "absent", "--out", "other", code=2).err
+
+
 def test_a_run_replays_its_share_under_its_own_source_and_goes_on_only_with_the_same(
     sft: Sft, datasets: tuple[Dataset, Dataset], tmp_path: Path
 ) -> None:

@@ -8,19 +8,22 @@ rank 1              │ 1 2 │ 5   │        a pass with fewer rows, or none, 
 
 from collections.abc import Sequence
 
+import numpy as np
+import numpy.typing as npt
+
 from train.plan.plan import Row, Step
 
 Pass = tuple[Row, ...]
 """The rows of one forward pass; () where a rank has none left."""
 
 
-def passes(step: Step, lengths: Sequence[int], *, ranks: int, micro_batch: int) -> tuple[tuple[Pass, ...], ...]:
+def passes(step: Step, lengths: Sequence[int] | npt.NDArray[np.int64], *, ranks: int, micro_batch: int) -> tuple[tuple[Pass, ...], ...]:
     """Deal the rows of a step to ranks, each cut into forward passes of `micro_batch` rows: (ranks, passes).
 
     `lengths` are the tokens of each record. All ranks together have the rows of the step, each once; no rank has two
     rows more than another, nor more tokens by more than the longest row has. One rank has the rows as they come.
     """
-    tokens = [sum(lengths[i] for i in row) for row in step.rows]
+    tokens = [sum(int(lengths[i]) for i in row) for row in step.rows]
     longest_first = sorted(range(len(tokens)), key=lambda row: -tokens[row])
     held: list[list[int]] = [[] for _ in range(ranks)]
     load = [0] * ranks

@@ -239,13 +239,20 @@ def may_cut(tokenizer: dict[str, Any]) -> bool:
         and not model.get("dropout")
         and not model.get("continuing_subword_prefix")
         and not model.get("end_of_word_suffix")
-        and tokenizer["normalizer"] is None
+        and _keeps_cuts(tokenizer["normalizer"], added)
         and (tokenizer["decoder"] or {}).get("type") == "ByteLevel"
         and _cuts_at_blanks(tokenizer["pre_tokenizer"])
         and not any(token["lstrip"] or token["rstrip"] or token["single_word"] for token in added)
         and len({token["normalized"] for token in added}) < 2  # else some are looked for before others
         and not _moves_places(tokenizer["post_processor"])
     )
+
+
+def _keeps_cuts(normalizer: dict[str, Any] | None, added: list[dict[str, Any]]) -> bool:
+    """Say whether parts cut before blanks are normalised as the whole is: NFC composes nothing with a blank."""
+    if normalizer is None:
+        return True
+    return normalizer == {"type": "NFC"} and not any(token["normalized"] for token in added)
 
 
 def _cuts_at_blanks(step: dict[str, Any] | None) -> bool:

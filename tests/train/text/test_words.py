@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Regex, Tokenizer, pre_tokenizers
+from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from schemas.errors import ModelError
 from tests.train.text.styles import KINDS, STYLES, tokenizer_of
 from train.text import words as words_module
 from train.text.chat import Template
-from train.text.words import GPT2, PATTERNS, Words, may_cut
+from train.text.words import CONTRACTIONS, GPT2, PATTERNS, REST, Words, may_cut
 
 SPLITS: dict[str, Any] = {
     "gpt 2": pre_tokenizers.ByteLevel(add_prefix_space=False),
@@ -31,6 +31,8 @@ SPLITS: dict[str, Any] = {
         for pattern in sorted(PATTERNS - {GPT2})
     },
 }
+
+QWEN2 = CONTRACTIONS + r"\p{N}" + REST
 
 
 def template_with(split: Any) -> Template:
@@ -52,6 +54,9 @@ PIECES = [
     "12345",
     " 7",
     "é",
+    "e\u0301",
+    "\u0338",
+    "\0",
     "猫",
     "🐈",
     "<|im_end|>",
@@ -67,12 +72,15 @@ PIECES = [
 TEXT = st.lists(st.sampled_from(PIECES), max_size=12).map("".join) | st.text(max_size=30)
 
 
-@pytest.mark.parametrize("name", SPLITS)
+@pytest.mark.parametrize("name", [*SPLITS, f"{QWEN2}, NFC"])
 def test_texts_cut_in_words_have_the_tokens_and_places_of_whole_texts(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(words_module, "SAMPLE", 1 << 30)  # here we compare ourselves
-    words = Words(template_with(SPLITS[name]))
+    template = template_with(SPLITS[name.removesuffix(", NFC")])
+    if name.endswith("NFC"):
+        template.backend.normalizer = normalizers.NFC()
+    words = Words(template)
     assert words.remembers
 
     @settings(max_examples=80, deadline=None)
@@ -98,7 +106,8 @@ def test_a_tokenizer_of_another_kind_gets_its_texts_whole() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"normalizer": {"type": "NFC"}},
+        {"normalizer": {"type": "NFKC"}},
+        {"post_processor": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}},
         {"pre_tokenizer": {"type": "Whitespace"}},
         {"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}},
         {"decoder": None},
@@ -129,11 +138,40 @@ def test_a_tokenizer_that_is_taken_for_one_that_it_is_not_is_found_out(monkeypat
         words(["the cat sat on a mat"])
 
 
-def test_forgetting_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(words_module, "MOST_WORDS", 3)
+@pytest.mark.parametrize(
+    "post",
+    [
+        {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": False, "use_regex": True},  # GPT-2's, Llama 3's
+        {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True},
+    ],
+)
+def test_a_post_processor_that_moves_no_place_by_where_it_stands_does_not_forbid_cutting(post: dict[str, Any]) -> None:
+    template = template_with(SPLITS["gpt 2"])
+    state = {**json.loads(template.backend.to_str()), "post_processor": post}
+    template.tokenizer.backend_tokenizer.post_processor = Tokenizer.from_str(json.dumps(state)).post_processor  # pyright: ignore[reportAttributeAccessIssue]
+    words = Words(template)
+    assert words.remembers
+    texts = [" the cat  sat", "<|im_end|> on\n  a mat", "\n red"]
+    by_word, whole = words._by_word(texts), words._whole(texts)
+    for column in ("ids", "starts", "ends", "bounds", "bases"):
+        np.testing.assert_array_equal(getattr(by_word, column), getattr(whole, column))
+
+
+@pytest.mark.parametrize("bound", ["MOST_WORDS", "MOST_LETTERS"])
+def test_forgetting_changes_nothing(bound: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(words_module, bound, 3)
     words = Words(template_with(SPLITS["gpt 2"]))
     for text in ("the cat sat on", "a mat and saw one", "the cat sat on", "red bird 🐈"):
         np.testing.assert_array_equal(words([text]).ids, words._whole([text]).ids)
+        assert len(words._number) <= 5  # those of one text alone
+
+
+def test_words_that_cannot_be_tokenised_leave_no_number_behind() -> None:
+    words = Words(template_with(SPLITS["gpt 2"]))
+    for _ in range(2):
+        with pytest.raises(TypeError):
+            words(["the cat \ud800"])
+    np.testing.assert_array_equal(words(["the cat"]).ids, words._whole(["the cat"]).ids)
 
 
 def test_a_tokenizer_that_truncates_or_pads_does_neither_here() -> None:

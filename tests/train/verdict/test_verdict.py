@@ -264,7 +264,7 @@ def rising(steps: int) -> list[float]:
 
 @pytest.mark.parametrize("val", [{}, val_of(*falling(11, 2.6, 1.6, noise=0.0))])
 def test_a_loss_that_rises_as_rows_get_harder_is_no_instability(tmp_path: Path, val: dict[int, float]) -> None:
-    ordered = {"curriculum": "difficulty:asc"}
+    ordered = {"curriculum": "-perplexity"}
     found = verdict(tmp_path, train=rising(200), val=val, settings=ordered, records=None)
     assert "instability" not in kinds(found)
     found = verdict(tmp_path / "plain", train=rising(200), val={}, records=None)
