@@ -25,7 +25,7 @@ from cli.options import (
 from cli.preflight import shared_clusters, tell_dry_run, tell_shown
 from cli.render import console, next_commands, number, out, print_json, say, table
 from cli.report import Report, make_report, tell_verdict
-from schemas.errors import CheckFailedError, ConfigError, SftError
+from schemas.errors import CheckFailedError, ConfigError, RunInterruptedError, SftError
 from schemas.train_config import PRESETS, TINY_DEFAULTS, Preset, TrainConfig
 
 if TYPE_CHECKING:
@@ -133,15 +133,13 @@ def train(
 
         folder = out_folder or _default_folder(data, config)
         # The folder may name another store than the one that was given.
-        other = shown(dataset.root) if saved and saved.get("store") != data.store else None
-        typed = ["sft", "train", "--resume", "--out", str(folder), *(["--store", other] if other else [])]
-        resume_with = shlex.join(typed)
+        other = ["--store", shown(dataset.root)] if saved and saved.get("store") != data.store else []
+        resume_with = shlex.join(["sft", "train", "--resume", "--out", str(folder), *other])
         with interruption.told(RunFolder(folder), resume_with):
             try:
                 result = run(config, data, folder, display, resume=resume, resume_with=resume_with)
             except CheckFailedError:  # a loss that is no number: the curves and records before it say why
-                if leads:
-                    _report(folder, dataset.root)
+                _report(folder, dataset.root, leads=leads)
                 raise
             if not leads:
                 return
@@ -181,6 +179,10 @@ def _together(config: TrainConfig, out_folder: Path | None, *, dry_run: bool) ->
     try:
         with processes.together(cuda=started > 1 and choose_device(config).device.type == "cuda"):
             yield processes.leads()
+    except RunInterruptedError as error:  # agreed on: the leader tells of it
+        if processes.started_as() > 0:
+            raise typer.Exit(1) from error
+        raise
     except (SftError, RuntimeError):
         if started > 1 and processes.started_as() > 0:
             time.sleep(LEADER_SPEAKS_S)
@@ -351,11 +353,11 @@ def _with_others(config: TrainConfig, data: "Data", dataset: "Dataset", store: P
 
 
 def _general(dataset: "Dataset", where: str) -> "Records":
-    """Give the rows that forgetting is measured on: val, else test, else train, which a dataset without a split has."""
+    """Give the rows that forgetting is measured on: val, else test, else train."""
     for split in ("val", "test", "train"):
         if records := dataset.records(split):
             return records
-    raise ConfigError(where, "no kept rows", "at least one")
+    raise ConfigError(where, "no kept rows in split val, test or train", "at least one", "run sft curate split on it")
 
 
 def _default_folder(data: "Data", config: TrainConfig) -> Path:
@@ -363,10 +365,10 @@ def _default_folder(data: "Data", config: TrainConfig) -> Path:
     return Path("runs") / f"{data.name}-{data.seq}-{model}-{config.method}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
-def _report(folder: Path, store: Path) -> "Report | None":
-    """Make the page of a run. One that cannot be made takes nothing from the run: a line says why."""
+def _report(folder: Path, store: Path, *, leads: bool = True) -> "Report | None":
+    """Make the page of a run, once. One that cannot be made takes nothing from the run: a line says why."""
     try:
-        return make_report(folder, store=store)
+        return make_report(folder, store=store) if leads else None
     except SftError as error:
         say(f"warning: no report: {error}")
         return None

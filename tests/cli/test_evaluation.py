@@ -12,35 +12,8 @@ import pytest
 
 from tests.cli.conftest import Sft
 from train.evaluation import generation
-from train.model import tiny
 
 EVAL = ("--device", "cpu", "--new-tokens", "12")
-SETTINGS = ("--max-steps", "60", "--batch", "4", "--samples", "0", "--lr", "5e-3", "--device", "cpu")
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a store and a finished run, which tests copy."""
-    folder = tmp_path_factory.mktemp("finished")
-    rows = [
-        {"instruction": f"Say number {i % 6} please, {i}.", "response": f"the number is {i % 6}", "category": "number"}
-        for i in range(160)
-    ]
-    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    with pytest.MonkeyPatch.context() as patched:
-        patched.chdir(folder)
-        patched.setattr(tiny, "PRETRAIN_STEPS", 30)
-        for command in (
-            ("curate", "ingest", "dolly", "rows.jsonl", "--name", "mix"),
-            ("curate", "split", "mix"),
-            ("train", "--manifest", "mix", "--model", "tiny", "--out", "runs/first", *SETTINGS, "--json"),
-        ):
-            from cli import render
-            from cli.main import app
-
-            render.console.cache_clear()
-            app(command, standalone_mode=False)
-    return folder
 
 
 @pytest.fixture

@@ -141,27 +141,18 @@ def test_a_run_folder_that_cannot_be_written_to_is_one_line(sft: Sft, tmp_path: 
     assert "error: run run:" in sft("report", "run", code=2).err
 
 
-def test_every_run_ends_with_its_verdict_and_its_page(
-    sft: Sft, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from train.model import tiny
-
-    monkeypatch.setattr(tiny, "PRETRAIN_STEPS", 10)
-    rows = [{"instruction": f"Say number {i % 6}, {i}.", "response": f"the number is {i % 6}"} for i in range(60)]
-    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    sft("curate", "ingest", "dolly", "rows.jsonl", "--name", "mix")
-    sft("curate", "split", "mix")
-    settings = ("--max-steps", "6", "--batch", "4", "--samples", "1", "--sample-tokens", "4", "--device", "cpu")
-    said = sft("train", "--manifest", "mix", "--model", "tiny", "--out", "run", *settings)
-    kinds = json.loads((tmp_path / "run" / "run.json").read_text())["verdict"]
+def test_every_run_ends_with_its_verdict_and_its_page(sft: Sft, finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished / "runs", tmp_path / "runs")
+    folder, said = tmp_path / "runs" / "first", json.loads((finished / "said.json").read_text())
+    kinds = json.loads((folder / "run.json").read_text())["verdict"]
     assert kinds
-    assert f"{kinds[0]} (" in said.out
-    assert "wrote run/report.html" in said.err
-    assert "sft eval run" in said.out
-    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert f"{kinds[0]} (" in said["out"]
+    assert "wrote runs/first/report.html" in said["err"]
+    assert "sft eval runs/first" in said["out"]
+    page = (folder / "report.html").read_text(encoding="utf-8")
     assert "Say number" in page
     assert "tiny" in page
-    again = sft("report", "run", "--json").json
+    again = sft("report", "runs/first", "--json").json
     assert again["verdict"] == kinds
     assert again["problems"] == []
-    assert (tmp_path / "run" / "report.html").read_text(encoding="utf-8") == page
+    assert (folder / "report.html").read_text(encoding="utf-8") == page

@@ -252,13 +252,13 @@ def wait_for_steps(process: subprocess.Popen[str], metrics: Path, steps: int) ->
 def test_a_run_ended_by_a_signal_and_resumed_has_the_weights_of_one_left_in_peace(
     dataset: str, model: str, tmp_path: Path
 ) -> None:
-    train = ("train", "--manifest", dataset, "--model", model, "--device", "cpu", "--batch", "4", "--max-steps", "120")
+    train = ("train", "--manifest", dataset, "--model", model, "--device", "cpu", "--batch", "4", "--max-steps", "60")
     train = (*train, "--samples", "0", "--save-every", "7")
     whole = start(tmp_path, *train, "--out", "whole")
     for number in (signal.SIGTERM, signal.SIGKILL):
         out = number.name
         ended = start(tmp_path, *train, "--out", out)
-        wait_for_steps(ended, tmp_path / out / "metrics.jsonl", 20)
+        wait_for_steps(ended, tmp_path / out / "metrics.jsonl", 8)
         ended.send_signal(number)
         _, told = ended.communicate()
         assert ended.returncode == (130 if number == signal.SIGTERM else -number), told

@@ -27,7 +27,7 @@ from transformers.generation.streamers import BaseStreamer
 from schemas.errors import ModelError
 from train.evaluation.memory import free, out_of_memory
 from train.model.trainee import Trainee
-from train.step import processes
+from train.step import processes, sharding
 from train.text.template import Template
 
 # Shapes: B prompts of a batch, T tokens of the longest one, N tokens generated, V tokens of the vocabulary.
@@ -151,6 +151,7 @@ def generating(trainee: Trainee) -> AbstractContextManager[object]:
     was_training = trainee.model.training
     trainee.model.eval()
     stack.callback(trainee.model.train, was_training)
+    stack.callback(sharding.settle, trainee.network)
     for context in (trainee.stock_attention(), processes.without_gradients(), trainee.device.compute()):
         stack.enter_context(context)
     return stack

@@ -98,13 +98,13 @@ class Evaluation:
     records: Losses
 
     def metrics(self) -> dict[str, Any]:
-        """Give the line of metrics.jsonl."""
+        """Give the line of metrics.jsonl. What is not finite is null there, for JSON has no NaN."""
         return {
             "step": self.step,
-            "val_loss": self.overall.loss,
-            "val_perplexity": self.overall.perplexity,
-            "val_loss_by_source": {source: s.loss for source, s in self.by_source.items()},
-            "val_perplexity_by_source": {source: s.perplexity for source, s in self.by_source.items()},
+            "val_loss": _finite(self.overall.loss),
+            "val_perplexity": _finite(self.overall.perplexity),
+            "val_loss_by_source": {source: _finite(s.loss) for source, s in self.by_source.items()},
+            "val_perplexity_by_source": {source: _finite(s.perplexity) for source, s in self.by_source.items()},
         }
 
 
@@ -157,6 +157,10 @@ def evaluation(step: int, losses: Losses) -> Evaluation:
         {source: found for source, found in by_source.items() if found.records},
         losses,
     )
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def _summary(losses: Losses, chosen_E: npt.NDArray[np.bool_]) -> LossSummary:

@@ -42,7 +42,8 @@ class Trainee:
         return target_nll(self.head, self.hidden(batch), batch)
 
     def trainable(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """Yield the weights that training changes, each once, by name."""
+        """Yield the weights that training changes, each once, by name. Not while a pass is under way."""
+        sharding.settle(self.network)
         yield from ((name, p) for name, p in self.model.named_parameters() if p.requires_grad)
 
     @contextmanager

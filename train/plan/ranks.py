@@ -17,7 +17,9 @@ Pass = tuple[Row, ...]
 """The rows of one forward pass; () where a rank has none left."""
 
 
-def passes(step: Step, lengths: Sequence[int] | npt.NDArray[np.int64], *, ranks: int, micro_batch: int) -> tuple[tuple[Pass, ...], ...]:
+def passes(
+    step: Step, lengths: Sequence[int] | npt.NDArray[np.int64], *, ranks: int, micro_batch: int
+) -> tuple[tuple[Pass, ...], ...]:
     """Deal the rows of a step to ranks, each cut into forward passes of `micro_batch` rows: (ranks, passes).
 
     `lengths` are the tokens of each record. All ranks together have the rows of the step, each once; no rank has two

@@ -60,7 +60,7 @@ class Budget:
                 f"its {self.limit:,.0f} s are over before the first step: loading and measuring took {wall:,.0f} s, "
                 f"and {self.reserve:,.0f} s are kept for the end",
                 "time for some steps",
-                "give more, or --no-score-train",
+                "give more; --no-score-train and --samples 0 make the measuring shorter",
             )
 
 

@@ -315,7 +315,5 @@ def _fill_optimizer(optimizer: torch.optim.Optimizer, moments: dict[str, Tensor]
     for key, value in {**moments, **numbers}.items():
         index, name = key.split(".", 1)
         of = weights[int(index)]
-        state.setdefault(int(index), {})[name] = (
-            sharding.shared_like(value, of) if isinstance(value, Tensor) else value
-        )
+        state.setdefault(int(index), {})[name] = sharding.shared_like(value, of) if isinstance(value, Tensor) else value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

@@ -112,7 +112,7 @@ def _compiled(run: Run) -> dict[str, int]:
     """Compile the decoder layers where that is asked for. Gives the one shape that all batches then have."""
     if not wants_compile(run.config, run.trainee.device.device):
         return {}
-    layers = compile_layers(run.trainee.network)
+    layers = compile_layers(run.trainee.network, say=run.say)
     run.say(f"{layers} decoder layers are compiled: the first step takes longer")
     rows = run.config.micro_batch
     most = run.plan.records_per_pass(rows) if ranks() == 1 else rows * run.plan.records_per_row  # dealt otherwise

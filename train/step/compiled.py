@@ -4,7 +4,7 @@ A graph is made for one shape, so all batches of a run are padded to one (`fixed
 step runs as it is: scoring and generation have other shapes, and would compile again and again.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -38,26 +38,57 @@ def decoder_layers(network: PreTrainedModel) -> list[nn.Module]:
     return [module for module in network.modules() if isinstance(module, GradientCheckpointingLayer)]
 
 
-def compile_layers(network: PreTrainedModel, *, backend: str | Callable[..., Any] = "inductor") -> int:
+def compile_layers(
+    network: PreTrainedModel,
+    *,
+    backend: str | Callable[..., Any] = "inductor",
+    say: Callable[[str], None] = lambda _: None,
+) -> int:
     """Compile the forward of every decoder layer for training steps. Gives how many layers there are.
 
     To be called once adapters and recomputation are in place: both become part of the graph. Compilation itself happens
-    at the first training step. Calling it twice changes nothing.
+    at the first training step; where it fails there (a machine without a C compiler, say), `say` hears of it once, and
+    layers run as they are. Calling it twice changes nothing.
     """
     layers = decoder_layers(network)
+    failed: list[RuntimeError] = []
+
+    def fail(error: RuntimeError) -> None:
+        if not failed:
+            cause = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+            say(f"warning: the layers cannot be compiled ({cause}); training goes on uncompiled, which is slower")
+        failed.append(error)
+
     for layer in layers:
         if "forward" not in vars(layer):
-            _compile(layer, backend)
+            _compile(layer, backend, failed, fail)
     return len(layers)
 
 
-def _compile(layer: nn.Module, backend: str | Callable[..., Any]) -> None:
+def _compile(
+    layer: nn.Module,
+    backend: str | Callable[..., Any],
+    failed: Sequence[RuntimeError],
+    fail: Callable[[RuntimeError], None],
+) -> None:
     plain = layer.forward
     # Not fullgraph: a layer that cannot be one graph runs in pieces, instead of ending the run.
     compiled = torch.compile(plain, backend=backend, dynamic=False)
+    ran = False  # a layer that ran compiled once goes on so: recomputation must do what the forward pass did
 
     def forward(*args: Any, **kwargs: Any) -> Any:
+        nonlocal ran
         training = layer.training and torch.is_grad_enabled()
-        return compiled(*args, **kwargs) if training else plain(*args, **kwargs)
+        if training and (ran or not failed):
+            try:
+                output = compiled(*args, **kwargs)
+            except RuntimeError as error:  # all that a compiler raises; what the layer itself raises comes again below
+                if ran:
+                    raise
+                fail(error)
+            else:
+                ran = True
+                return output
+        return plain(*args, **kwargs)
 
     layer.forward = forward

@@ -61,7 +61,20 @@ def passed(network: nn.Module, forward: Callable[..., T], *inputs: Any) -> T:
     """Call a forward pass through parts of a network so that its weights are there, whole."""
     if not isinstance(network, FSDPModule):
         return forward(*inputs)
-    return getattr(network, "packed_pass")(forward, *inputs)  # noqa: B009 # set by `shard`
+    found: T = getattr(network, "packed_pass")(forward, *inputs)  # noqa: B009 # set by `shard`
+    if not torch.is_grad_enabled():
+        settle(network)
+    return found
+
+
+def settle(model: nn.Module) -> None:
+    """Drop what a pass has gathered and no backward pass has used up: each process holds its parts alone again.
+
+    Until then the model's weights are not those that an optimizer may hold, or a checkpoint fill.
+    """
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
 
 
 def whole(tensor: Tensor) -> Tensor:
@@ -87,6 +100,7 @@ def whole_state(model: nn.Module, *, frozen: bool) -> Mapping[str, Tensor] | Non
 
     Without `frozen`, those that are not trained stay as they are. All processes must ask.
     """
+    settle(model)
     weights = dict(model.named_parameters(remove_duplicate=False))
     if not any(isinstance(weight, DTensor) for weight in weights.values()):
         return None

@@ -41,7 +41,7 @@ MEANINGS = {
     "special_token": "A text spells out a special token of this tokenizer, which would end a turn or forge one.",
     "template_error": "The chat template fails on these roles or this order of turns.",
     "dropped": "The chat template leaves out a turn, such as the system prompt.",
-    "rewritten": "The chat template changes the text of a turn.",
+    "rewritten": "The chat template or the tokenizer changes the text of a turn.",
     "no_stop": "The chat template does not end an assistant turn with a special token.",
     "unproven": "The tokens of the answer, decoded, are not the answer.",
     "overlong": "More tokens than a packed row holds.",

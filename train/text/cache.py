@@ -3,7 +3,7 @@
     $SFT_CACHE, else $XDG_CACHE_HOME/sft, else ~/.cache/sft
       tokens/KEY/00000.arrow, 00001.arrow, …    shards (train.text.shard)
       tokens/KEY/entry.json                     their names, sizes and sha256
-      tokens/.KEY.PID/                          one that is being written; removed when a day old
+      tokens/.KEY.XXXXXXXX/                     one that is being written; removed when a day old
 
 KEY digests all that decides tokens. A folder is written under another name and then renamed, so that two runs at once,
 or one that is killed, leave nothing half; whatever the disk did to it later, the hashes tell. Together they take at
@@ -18,7 +18,9 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from secrets import token_hex
 
 from schemas.cache import user_cache
 from train.text import shard
@@ -47,7 +49,8 @@ class TokenCache:
             with ThreadPoolExecutor() as pool:
                 whole = list(pool.map(_sha256, paths)) == [file["sha256"] for file in files]
             found = [shard.opened(path) for path in paths] if whole else None
-            os.utime(place)  # used now; the longest unused go first
+            with suppress(PermissionError):  # a cache that can only be read
+                os.utime(place)  # used now; the longest unused go first
         except (FileNotFoundError, NotADirectoryError):
             found = None
             whole = not place.is_dir()  # a folder without all of its files is none of ours
@@ -60,9 +63,8 @@ class TokenCache:
 
     def draft(self, key: str) -> Path | None:
         """Make the folder that an entry is written in; None, said, where that cannot be."""
-        place = self.folder / f".{key}.{os.getpid()}"
+        place = self.folder / f".{key}.{token_hex(4)}"  # containers that share a cache share process ids too
         try:
-            shutil.rmtree(place, ignore_errors=True)
             place.mkdir(parents=True)
         except OSError as error:
             self._say(f"tokens are not kept for the next start: {place.parent}: {_said(error)}")

@@ -48,6 +48,9 @@ is the tokenizer's where it adds one to plain text."""
 PINNED_DATE = "26 Jul 2024"
 """Templates that print the date would give other tokens tomorrow; this is the fallback that Llama 3 itself names."""
 
+MOST_SHAPES = 1_024
+"""Shapes of conversations whose literals are remembered; beyond, they are forgotten."""
+
 
 class Template:
     """A tokenizer with the chat template it is used with.
@@ -146,6 +149,8 @@ class Template:
             at = start + len(sentinels[i])
         found = [*literals, skeleton[at:]], [i for _, i in places]
         if plain:
+            if len(self._literals) >= MOST_SHAPES:  # names or many turns: hardly one is like another
+                self._literals.clear()
             self._literals[shape] = found
         return found
 

@@ -58,7 +58,7 @@ def masked(rendered: Sequence[Rendered], template: Template, words: Words) -> Ma
         if proven and span.stop is not None:
             supervised[span.first : span.stop + 1] = True
         elif span.turn.message.content.strip() and refusals[r] is None:
-            refusals[r] = _unproven(rendered[r], span, read, int(lengths[r]))
+            refusals[r] = _unproven(rendered[r], span, read, int(lengths[r]), template)
         # Else nothing proves which tokens are the call of a silent turn: they are read, and no targets.
     targets = _targets(supervised, tokens.bounds)
     for r in np.flatnonzero(targets == 0).tolist():
@@ -140,10 +140,18 @@ def _same(told: str, said: str) -> bool:
     return unicodedata.normalize("NFC", told).lstrip() == unicodedata.normalize("NFC", said).lstrip()
 
 
-def _unproven(one: Rendered, span: _Span, read: str, length: int) -> Refusal:
+def _unproven(one: Rendered, span: _Span, read: str, length: int, template: Template) -> Refusal:
     record, turn = one.record, span.turn
     if span.stop is None:
         detail = f"no stop token after the assistant turn that ends {one.text[max(0, turn.end - 20) : turn.end]!r}"
         return Refusal(record.id, record.source, "no_stop", detail, length)
+    content = turn.message.content
+    alone = template.backend.decode(template.backend.encode(content, add_special_tokens=False).ids)
+    if not _same(
+        alone, content
+    ):  # wherever it stands: the record's fault, such as the ▁ that sentencepiece reads as a blank
+        at = next((i for i, (a, b) in enumerate(zip(alone, content, strict=False)) if a != b), 0)
+        detail = f"the tokenizer changes an answer: {content[at : at + 40]!r} reads {alone[at : at + 40]!r}"
+        return Refusal(record.id, record.source, "rewritten", detail, length)
     detail = f"supervised tokens read {read[:80]!r} where the turn and its stop token are {span.said[:80]!r}"
     return Refusal(record.id, record.source, "unproven", detail, length)

@@ -11,6 +11,7 @@ its first character to its last, as literal, turn, literal, turn, …
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from schemas.record import Message, Record
 from train.text.chat import NotRenderedError, Template
@@ -70,6 +71,9 @@ def _rendered(record: Record, template: Template, text: str | None) -> Rendered 
         return Refusal(record.id, record.source, "dropped", str(error))
     except Exception as error:  # noqa: BLE001 # a template is somebody's program: jinja raises whatever it likes
         return Refusal(record.id, record.source, "template_error", f"the template fails: {error}")
+    if not _is_text(text):
+        said = "half a letter (a lone surrogate) stands in it, which no tokenizer reads"
+        return Refusal(record.id, record.source, "rewritten", said)
     if missing := _missing_names(record, text):
         return Refusal(record.id, record.source, "dropped", f"the template leaves out {missing}")
     messages = record.messages
@@ -116,8 +120,20 @@ def _missing_names(record: Record, text: str) -> str | None:
 
 
 def names(source: str | None) -> list[str]:
-    """Give the names in a JSON list of tools or tool calls."""
-    return [str(entry.get("function", entry).get("name", "")) for entry in json.loads(source)] if source else []
+    """Give the names in a JSON list of tools or tool calls; what is no such thing stands for itself."""
+    found: Any = json.loads(source) if source else None
+    entries: list[Any] = found if isinstance(found, list) else []
+    inner: list[Any] = [entry.get("function", entry) if isinstance(entry, dict) else entry for entry in entries]
+    return [str(one.get("name", "") if isinstance(one, dict) else one) for one in inner]
+
+
+def _is_text(text: str) -> bool:
+    """Say whether a text can be encoded; JSON can spell out half of a letter (\\ud83d), which cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _walk(text: str, literals: Sequence[str], contents: Sequence[str]) -> list[tuple[int, int, bool]] | None:

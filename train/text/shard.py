@@ -12,8 +12,7 @@
 One file has one record batch, so that the tokens of all its records are one array of the mapped file.
 """
 
-from collections.abc import Iterable, Sequence
-from itertools import islice
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +35,28 @@ Table = Any
 BATCH = 1_024
 """Records that are rendered and tokenised at a time."""
 
+BATCH_LETTERS = 1 << 23
+"""Letters after which a batch ends: a token takes some 300 bytes while it is looked at."""
+
 
 def tokenise(records: Iterable[Record], template: Template, words: Words) -> Table:
     """Make the shard of some records: each is rendered, tokenised, masked and proven, or refused."""
-    stream = iter(records)
-    tables = [_batch((), template, words)]
-    while batch := list(islice(stream, BATCH)):
-        tables.append(_batch(batch, template, words))
+    tables = [_batch((), template, words), *(_batch(batch, template, words) for batch in _batches(records))]
     return pa.concat_tables(tables).combine_chunks()
+
+
+def _batches(records: Iterable[Record]) -> Iterator[list[Record]]:
+    """Cut records into batches, each of BATCH records or, where they are long, of little more than BATCH_LETTERS."""
+    batch: list[Record] = []
+    letters = 0
+    for record in records:
+        batch.append(record)
+        letters += sum(len(message.content) for message in record.messages)
+        if len(batch) == BATCH or letters > BATCH_LETTERS:
+            yield batch
+            batch, letters = [], 0
+    if batch:
+        yield batch
 
 
 def _batch(records: Sequence[Record], template: Template, words: Words) -> Table:

@@ -45,6 +45,9 @@ STEEP = 0.15
 under a decaying learning rate below 0.05."""
 REST = 0.2
 """Share of the whole fall below which what the second half brought is little: an even fall has 0.5."""
+MOVES = 0.1
+"""Nats in a quarter, or half, of the run that are no rest, however large the whole fall was: 10% of perplexity. A model
+that begins far off, as an untrained one does, has most of its fall behind it after a few steps."""
 PLATEAU_PERPLEXITY = 15.0
 """Validation perplexity above which a model does not follow conversations well (a rule of the field's guides)."""
 
@@ -223,7 +226,7 @@ def _unfinished_fall(run: RunFiles, higher: str) -> Iterator[Finding]:
     start, last, end = float(val.value[0]), float(val.value[-1]), float(val.step[-1])
     noise = rise_of(val).noise
     late = val.at(0.75 * end) - last
-    if late >= max(LEARNT, SURE * noise, STEEP * (start - last)):
+    if late >= max(LEARNT, SURE * noise, min(STEEP * (start - last), MOVES)):
         yield Finding(
             "under-fitting",
             "warning",
@@ -233,7 +236,7 @@ def _unfinished_fall(run: RunFiles, higher: str) -> Iterator[Finding]:
             f"Train about twice as long ({_longer(run, int(end))}), or at a higher rate ({higher}).",
         )
     rest = val.at(0.5 * end) - last
-    if last > math.log(PLATEAU_PERPLEXITY) and abs(rest) < max(SMALL, noise, REST * (start - last)):
+    if last > math.log(PLATEAU_PERPLEXITY) and abs(rest) < max(SMALL, noise, min(REST * (start - last), MOVES)):
         yield Finding(
             "under-fitting",
             "warning",

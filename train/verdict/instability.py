@@ -5,10 +5,11 @@ from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
-from schemas.run_files import Curve, RunFiles
+from schemas.run_files import Curve, Floats, RunFiles
 from train.verdict.finding import MIN_STEPS, Finding, times_rate
-from train.verdict.trend import between, noise_sd, smoothed
+from train.verdict.trend import noise_sd, smoothed
 
 LEAP = 0.5
 """Nats by which the mean training loss stands above where it was before: it will not be chance, nor the data."""
@@ -20,7 +21,10 @@ scale overflows a few times at the start, and every 2,000 steps after."""
 SCALER_STEPS = 20
 """Steps at the start in which a loss scaler may overflow: it begins at 2^16 and halves."""
 EXPLOSION = 10.0
-"""Times the median gradient norm: clipping makes one harmless, and a repeated one says that the rate is too high."""
+"""Times the usual gradient norm: clipping makes one harmless, and a repeated one says that the rate is too high."""
+BEFORE = 20
+"""Steps before one whose median is its usual norm. Norms fall with the loss, so the first ones of a run that learns
+well stand far above the median of the whole."""
 WARMED = 0.05
 """Share of the run that is left out when gradient norms are judged: they are large until the model knows the format."""
 
@@ -123,15 +127,22 @@ def _explosions(run: RunFiles, lower: str) -> Iterator[Finding]:
     norm = run.curve("grad_norm")
     if len(norm) < MIN_STEPS:
         return
-    later = between(norm, WARMED * float(norm.step[-1]), float(norm.step[-1]))
-    usual = float(np.median(later.value))
-    wild = later.step[later.value > EXPLOSION * max(usual, 1e-12)]
-    if len(wild) >= 3 and len(wild) > SHARE_OF_STEPS * len(later):
+    late = norm.step > WARMED * norm.step[-1]
+    explodes = late & (norm.value > EXPLOSION * np.maximum(_before(norm.value), 1e-12))
+    wild, values = norm.step[explodes], norm.value[explodes]
+    if len(wild) >= 3 and len(wild) > SHARE_OF_STEPS * late.sum():
         yield Finding(
             "instability",
             "warning",
-            f"The gradient norm was more than {EXPLOSION:g} times its median of {usual:.2f} at {len(wild)} steps, "
-            f"{float(later.value.max()):.1f} at most.",
-            {"steps": [int(step) for step in wild[:20]], "count": len(wild), "median": round(usual, 4)},
+            f"The gradient norm was more than {EXPLOSION:g} times the median of the {BEFORE} steps before it at "
+            f"{len(wild)} steps, {float(values.max()):.1f} at most.",
+            {"steps": [int(step) for step in wild[:20]], "count": len(wild), "largest": round(float(values.max()), 4)},
             f"Lower the rate ({lower}), --clip or --beta2, and look at the records of those steps.",
         )
+
+
+def _before(value: Floats) -> Floats:
+    """Give the median of the `BEFORE` values before each; of the first one itself."""
+    padded = np.concatenate([np.full(BEFORE, np.nan), value])
+    medians = np.nanmedian(sliding_window_view(padded[1:-1], BEFORE), axis=1) if len(value) > 1 else value[:0]
+    return np.concatenate([value[:1], medians])

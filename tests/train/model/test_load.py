@@ -54,7 +54,8 @@ def test_a_folder_that_lacks_something_says_what(model_folder: Path, remove: str
 
 def test_a_hybrid_model_is_refused_before_its_weights_are_read(model_folder: Path) -> None:
     """Trap 8: layers of linear attention carry one packed record into the next, whatever its positions say."""
-    Qwen3NextConfig(num_hidden_layers=4).save_pretrained(model_folder)
+    small = {"hidden_size": 16, "intermediate_size": 16, "moe_intermediate_size": 8, "num_experts": 2, "vocab_size": 64}
+    Qwen3NextConfig(num_hidden_layers=4, **small).save_pretrained(model_folder)
     with pytest.raises(CheckFailedError, match="linear_attention"):
         load(model_folder)
 

@@ -116,7 +116,7 @@ def test_adapters_that_lack_a_weight_are_refused_by_its_name(adapters: Path) -> 
     save_file(weights, file, {"format": "pt"})
     with pytest.raises(ModelError, match=r"lack weights .*layers\.1\.mlp\.up_proj\.lora_B"):
         load_again(adapters)
-    weights |= {f"base_model.model.model.layers.{i}.mlp.up_proj.lora_B.weight": lost for i in (1, 2)}
+    weights |= {f"base_model.model.model.layers.{i}.mlp.up_proj.lora_B.weight": lost.clone() for i in (1, 2)}
     save_file(weights, file, {"format": "pt"})
     with pytest.raises(ModelError, match=r"without a place .*layers\.2\.mlp\.up_proj\.lora_B"):
         load_again(adapters)

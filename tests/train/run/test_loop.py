@@ -431,6 +431,30 @@ def test_a_disk_full_at_a_checkpoint_leaves_the_one_before_it_and_the_run_goes_o
     assert lines(resumed) == lines(whole)
 
 
+def test_a_validation_loss_that_is_not_a_number_ends_the_run_and_metrics_stay_json(
+    tmp_path: Path, run_in: Callable[..., Run]
+) -> None:
+    run = run_in(tmp_path / "run", method="full", max_steps=3, save_every=1, eval_every=3)
+    watcher = Watcher()
+
+    def break_weights(step: int) -> None:
+        if step == 3:
+            with torch.no_grad():
+                next(p for _, p in run.trainee.trainable())[:] = math.nan
+
+    watcher.at_step = break_weights
+    with pytest.raises(CheckFailedError, match=r"step 3 .* the validation loss is nan"):
+        loop.train(replace(run, listener=watcher), resume=False)
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    held = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    told = [json.loads(line, parse_constant=refuse) for line in held]
+    assert [line["val_loss"] for line in told if "val_loss" in line] == [None]
+    assert checkpoint.steps(run.folder.checkpoints) == [1, 2]
+
+
 def test_metrics_hold_what_the_design_names(tmp_path: Path, run_in: Callable[..., Run]) -> None:
     run = run_in(tmp_path / "run", max_steps=3)
     loop.train(run, resume=False)

@@ -49,9 +49,7 @@ def trained(kind: str) -> dict[str, torch.Tensor]:
     found: dict[str, list[torch.Tensor]] = {"losses": [], "norms": []}
     idle = 0
     ranks, rank = processes.ranks(), processes.rank()
-    for each in fed(
-        examples, plan, first=0, micro_batch=config.micro_batch, pinned=False, ranks=ranks, rank=rank
-    ):
+    for each in fed(examples, plan, first=0, micro_batch=config.micro_batch, pinned=False, ranks=ranks, rank=rank):
         idle += sum(not batch.records for batch in each.passes)
         reading = launch(trainee, updater, each, lr_at((each.number - 1) / len(plan), config))
         found["losses"].append(reading.host[2:].sum() / each.targets)

@@ -77,6 +77,30 @@ def test_compiled_layers_give_the_same_and_compile_once_for_all_steps_and_layers
     assert counter.frame_count == graphs, "scoring and generation run uncompiled"
 
 
+@pytest.mark.parametrize("checkpointing", ["none", "full"])
+@pytest.mark.filterwarnings("ignore")  # torch's own, of its compiler
+def test_what_cannot_be_compiled_runs_as_it_is_and_says_so_once(
+    checkpointing: str, trainee_of: Callable[..., Trainee]
+) -> None:
+    """No C compiler on the machine, for one: as fast as without, and no traceback."""
+    torch._dynamo.reset()
+    trainee = trainee_of(small_llama(90, num_hidden_layers=3), method="full", checkpointing=checkpointing)
+    trainee.model.train()
+    expected = train_step(trainee, STEPS[0], {})
+    said: list[str] = []
+
+    def no_compiler(*_: Any) -> None:
+        raise RuntimeError("No working C++ compiler found")
+
+    compile_layers(trainee.network, backend=no_compiler, say=said.append)
+    loss, found = train_step(trainee, STEPS[0], {})
+    assert loss == expected[0]
+    assert all(torch.equal(found[name], gradient) for name, gradient in expected[1].items())
+    (line,) = said
+    assert line.startswith("warning: the layers cannot be compiled (")
+    assert "No working C++ compiler found" in line
+
+
 def test_every_pass_of_a_plan_fits_the_fixed_shape() -> None:
     shape = fixed_shape(most_records(1), micro_batch=1, max_tokens=64)
     batches = [make_batch(examples(), [row], **shape) for step in STEPS for row in step.rows]

@@ -23,7 +23,11 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("shared")
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(
-        [*torchrun, "-m", "tests.train.step.share", str(place)], capture_output=True, text=True, timeout=120, check=False
+        [*torchrun, "-m", "tests.train.step.share", str(place)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     assert done.returncode == 0, done.stderr[-4000:]
     return place

@@ -20,6 +20,7 @@ from schemas.record import TEXT_SCHEMA, Record, content_hash
 from tests.train.text.styles import STYLES, tokenizer_of
 from tests.train.world import make_records, record
 from train.text import cache as cache_module
+from train.text import shard as shard_module
 from train.text import encode as encode_module
 from train.text import shard
 from train.text import workers as workers_module
@@ -250,7 +251,6 @@ def test_of_two_runs_at_once_one_entry_stays_and_both_have_their_tokens(
         return keep(self, *arguments)
 
     monkeypatch.setattr(TokenCache, "keep", later)
-    monkeypatch.setattr(cache_module.os, "getpid", lambda: os.urandom(4).hex())
     found, said = cached(stored, tmp_path)
     assert told(found) == told(encode(rows(), PROCESS, max_tokens=1000))
     assert not said
@@ -292,3 +292,34 @@ def test_the_tokens_of_cached_examples_are_views_of_mapped_files(stored: Records
     assert len(examples.chunks) > 1
     assert not any(chunk.input_ids.flags.owndata or chunk.supervised.flags.owndata for chunk in examples.chunks)
     np.testing.assert_array_equal(examples.tokens_at(0), [e.input_ids[0] for e in examples])
+
+
+def test_a_cache_that_can_only_be_read_is_read(
+    stored: Records, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, _ = cached(stored, tmp_path)
+
+    def denied(*_: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(cache_module.os, "utime", denied)
+    again, said = cached(stored, tmp_path)
+    assert told(again) == told(first)
+    assert not said
+    assert len(list((tmp_path / "tokens").iterdir())) == 1
+
+
+def test_long_records_are_looked_at_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory is bounded by letters, not by records alone; the tokens are the same."""
+    whole = told(encode(rows(), PROCESS, max_tokens=1000))
+    sizes: list[int] = []
+    batch = shard_module._batch
+
+    def counted(records: Any, *others: Any) -> Any:
+        sizes.append(len(records))
+        return batch(records, *others)
+
+    monkeypatch.setattr(shard_module, "_batch", counted)
+    monkeypatch.setattr(shard_module, "BATCH_LETTERS", 0)
+    assert told(encode(rows(), PROCESS, max_tokens=1000)) == whole
+    assert set(sizes) == {0, 1}

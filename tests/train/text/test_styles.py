@@ -169,3 +169,50 @@ def test_arguments_that_are_json_text_already_are_not_quoted_again() -> None:
     one = Record("1" * 32, "a", (Message("user", "hi"), Message("assistant", "", None, calls)))
     text = default_of(KINDS[0]).render(one)
     assert '{"name": "look_up", "arguments": {"word": "cat"}}\n</tool_call>\n<tool_call>\n{"name": "stop"' in text
+
+
+def test_an_answer_that_the_tokenizer_changes_condemns_its_record_alone() -> None:
+    """A sentencepiece vocabulary reads ▁ as a blank: such a record is refused, and the run goes on."""
+    template = Template(tokenizer_of(STYLES[1], "prefix space"), "test")
+    said = ("a cat", "bars: ▁▂▃", "a mat")
+    records = [
+        Record(f"{i:032x}", "test", (Message("user", "the cat"), Message("assistant", text)))
+        for i, text in enumerate(said)
+    ]
+    found = encode(records, template, max_tokens=512)  # strict: what condemns the template would raise
+    assert [example.id for example in found.examples] == [records[0].id, records[2].id]
+    (refusal,) = found.refusals
+    assert refusal.reason == "rewritten"
+    assert "▁" in refusal.detail
+
+
+HALF = r'[{"function": {"name": "f", "arguments": {"word": "\ud83d"}}}]'
+
+
+@pytest.mark.parametrize("tools", [HALF, '[{"function": "f"}]', '[{"function": null}]', '["f"]', "null", "5", "{}"])
+def test_tools_and_calls_that_are_none_end_no_run_with_a_traceback(tools: str) -> None:
+    """JSON that is no list of tools, or spells half a letter: each record is an example or a refusal."""
+    for style in STYLES:
+        if not style.tools:
+            continue
+        for template in (
+            Template(tokenizer_of(style, "byte-level"), "test"),
+            Template(_without_template(style), "test"),
+        ):
+            records = [
+                Record("a" * 32, "test", (Message("user", "cat"), Message("assistant", "mat")), tools=tools),
+                *(
+                    Record(name * 32, "test", (Message("user", "cat"), Message("assistant", said, None, tools)))
+                    for name, said in (("b", "mat"), ("c", ""))
+                ),
+            ]
+            found = encode(records, template, max_tokens=512, strict=False)
+            assert len(found.examples) + len(found.refusals) == 3
+            if tools == HALF:
+                assert not any("\ud83d" in refusal.detail for refusal in found.refusals)
+
+
+def _without_template(style: Style) -> Any:
+    tokenizer = tokenizer_of(style, "byte-level")
+    tokenizer.chat_template = None
+    return tokenizer

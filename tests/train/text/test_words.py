@@ -148,7 +148,7 @@ def test_a_tokenizer_that_is_taken_for_one_that_it_is_not_is_found_out(monkeypat
 def test_a_post_processor_that_moves_no_place_by_where_it_stands_does_not_forbid_cutting(post: dict[str, Any]) -> None:
     template = template_with(SPLITS["gpt 2"])
     state = {**json.loads(template.backend.to_str()), "post_processor": post}
-    template.tokenizer.backend_tokenizer.post_processor = Tokenizer.from_str(json.dumps(state)).post_processor  # pyright: ignore[reportAttributeAccessIssue]
+    template.backend.post_processor = Tokenizer.from_str(json.dumps(state)).post_processor
     words = Words(template)
     assert words.remembers
     texts = [" the cat  sat", "<|im_end|> on\n  a mat", "\n red"]

@@ -196,6 +196,13 @@ def test_gradients_that_explode_often_are_instability(tmp_path: Path, wild: int,
     assert kinds(verdict(tmp_path, grad_norm=norms)) == found
 
 
+def test_gradients_that_fade_as_all_is_learnt_are_no_explosion(tmp_path: Path) -> None:
+    """A run on easy rows: its norms go from 10 to 0.01 within sixty steps and stay there, with noise."""
+    noise = np.random.default_rng(3).normal(0, 0.3, 200)
+    norms = [float(10 ** max(1 - step / 20, -2) * math.exp(noise[step])) for step in range(200)]
+    assert kinds(verdict(tmp_path, grad_norm=norms)) == ["healthy"]
+
+
 @pytest.mark.parametrize(("first", "found"), [(30, ["instability"]), (0, ["healthy"])])
 def test_overflows_count_once_the_scaler_has_found_its_scale(tmp_path: Path, first: int, found: list[str]) -> None:
     norms = [None if first <= step < first + 10 else 1.0 for step in range(200)]
@@ -269,6 +276,14 @@ def test_a_loss_that_rises_as_rows_get_harder_is_no_instability(tmp_path: Path, 
     assert "instability" not in kinds(found)
     found = verdict(tmp_path / "plain", train=rising(200), val={}, records=None)
     assert named(found)[0] == ("instability", "problem")
+
+
+def test_a_model_that_begins_far_off_and_still_falls_is_not_at_rest(tmp_path: Path) -> None:
+    """From 8.2, most of the fall is over soon; perplexity that goes from 36 to 22 in the second half is no plateau."""
+    val = val_of(8.2, 5.5, 4.5, 3.9, 3.7, 3.57, 3.45, 3.35, 3.25, 3.16, 3.08)
+    (found,) = verdict(tmp_path, val=val, records=None)
+    assert (found.kind, found.level) == ("under-fitting", "warning")
+    assert "still falling" in found.found
 
 
 def test_advice_asks_for_what_the_run_has_not_done_yet(tmp_path: Path) -> None:
