@@ -68,7 +68,7 @@ def test_two_processes_ended_by_sigterm_and_resumed_by_one_give_the_weights_of_o
         process.wait()
     assert process.returncode != 0
     assert said.count("SIGTERM after step") == 1, said  # the leader alone speaks
-    assert "go on with: sft train --resume --out two" in said
+    assert "Go on with: sft train --resume --out two" in said
     steps = [line["step"] for line in folder.metrics()]
     assert 0 < steps[-1] < 9, said
     sft("train", "--resume", "--out", "two")

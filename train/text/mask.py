@@ -147,9 +147,8 @@ def _unproven(one: Rendered, span: _Span, read: str, length: int, template: Temp
         return Refusal(record.id, record.source, "no_stop", detail, length)
     content = turn.message.content
     alone = template.backend.decode(template.backend.encode(content, add_special_tokens=False).ids)
-    if not _same(
-        alone, content
-    ):  # wherever it stands: the record's fault, such as the ▁ that sentencepiece reads as a blank
+    # The record's fault, wherever the answer stands: sentencepiece reads the letter ▁ as a blank.
+    if not _same(alone, content):
         at = next((i for i, (a, b) in enumerate(zip(alone, content, strict=False)) if a != b), 0)
         detail = f"the tokenizer changes an answer: {content[at : at + 40]!r} reads {alone[at : at + 40]!r}"
         return Refusal(record.id, record.source, "rewritten", detail, length)

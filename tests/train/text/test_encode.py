@@ -20,7 +20,6 @@ from schemas.record import TEXT_SCHEMA, Record, content_hash
 from tests.train.text.styles import STYLES, tokenizer_of
 from tests.train.world import make_records, record
 from train.text import cache as cache_module
-from train.text import shard as shard_module
 from train.text import encode as encode_module
 from train.text import shard
 from train.text import workers as workers_module
@@ -313,13 +312,13 @@ def test_long_records_are_looked_at_a_few_at_a_time(monkeypatch: pytest.MonkeyPa
     """Memory is bounded by letters, not by records alone; the tokens are the same."""
     whole = told(encode(rows(), PROCESS, max_tokens=1000))
     sizes: list[int] = []
-    batch = shard_module._batch
+    batch = shard._batch
 
     def counted(records: Any, *others: Any) -> Any:
         sizes.append(len(records))
         return batch(records, *others)
 
-    monkeypatch.setattr(shard_module, "_batch", counted)
-    monkeypatch.setattr(shard_module, "BATCH_LETTERS", 0)
+    monkeypatch.setattr(shard, "_batch", counted)
+    monkeypatch.setattr(shard, "BATCH_LETTERS", 0)
     assert told(encode(rows(), PROCESS, max_tokens=1000)) == whole
     assert set(sizes) == {0, 1}
