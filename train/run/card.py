@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.ipc
 import yaml
 
@@ -230,13 +229,11 @@ def _rows(folder: RunFolder) -> dict[str, dict[str, int]]:
     if path.is_file():
         with pa.memory_map(str(path)) as source:
             table = pyarrow.ipc.open_file(source).read_all().select(["source", "split", "seen"])
-        read = pc.greater(table["seen"], 0)  # a run that stops early has not seen every row of train
-        table = table.filter(pc.or_(read, pc.equal(table["split"], "val")))
-        for line in table.group_by(["source", "split"]).aggregate([([], "count_all")]).to_pylist():
-            split = counted.setdefault(line["source"], {"train": 0, "val": 0})
-            split["val" if line["split"] == "val" else "train"] += line[
-                "count_all"
-            ]  # the replayed ones were trained on
+        # A run that stops early has not seen every row of train; those that were replayed were trained on.
+        for line in table.group_by(["source", "split", "seen"]).aggregate([([], "count_all")]).to_pylist():
+            if line["seen"] or line["split"] == "val":
+                split = counted.setdefault(line["source"], {"train": 0, "val": 0})
+                split["val" if line["split"] == "val" else "train"] += line["count_all"]
     return counted
 
 

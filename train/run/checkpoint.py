@@ -36,6 +36,9 @@ from train.step.optimizer import Updater
 KEPT = 2
 """One to go on from, and one more should the disk have lost the last."""
 
+QUANTISED = "__bnb_optimizer_quant_state__"
+"""Under this name bitsandbytes nests the state that it quantises; it takes the same back without nesting."""
+
 WEIGHTS, OPTIMIZER, RANDOM, STATE = "weights.safetensors", "optimizer.safetensors", "random.safetensors", "state.json"
 
 
@@ -298,7 +301,10 @@ def _optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor
     numbers: dict[str, float] = {}
     seen: set[int] = set()
     for i, state in optimizer.state_dict()["state"].items():
-        for name, value in state.items():
+        nested: dict[str, Any] = state.get(QUANTISED, {})
+        for name, value in {**state, **nested}.items():
+            if name == QUANTISED:
+                continue
             if not isinstance(value, Tensor):
                 numbers[f"{i}.{name}"] = value
                 continue

@@ -269,7 +269,7 @@ def _make_generation_sound(network: PreTrainedModel) -> str | None:
     settings.do_sample = True  # the usual fault: temperature and top_p without it
     if _is_sound(settings):
         return "the model's generation_config has sampling settings without do_sample: set, so that it can be saved"
-    ids = {name: getattr(settings, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    ids = {name: getattr(settings, name) for name in TOKENS if _are_ids(getattr(settings, name))}
     network.generation_config = GenerationConfig(**ids)
     return "the model's generation_config contradicts itself: reset, so that it can be saved"
 
@@ -277,9 +277,16 @@ def _make_generation_sound(network: PreTrainedModel) -> str | None:
 def _is_sound(settings: GenerationConfig) -> bool:
     try:
         settings.validate(strict=True)
-    except ValueError:
+    except (ValueError, TypeError):
         return False
-    return True
+    return all(_are_ids(getattr(settings, name)) for name in TOKENS)
+
+
+TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
+
+
+def _are_ids(found: object) -> bool:
+    return found is None or all(isinstance(i, int) for i in (found if isinstance(found, list) else [found]))  # pyright: ignore[reportUnknownVariableType] # somebody's JSON
 
 
 def _replay(config: TrainConfig, data: Data, encoder: Encoder, max_tokens: int, say: Any) -> Encoded | None:

@@ -9,14 +9,13 @@ torch.compile and recomputation see whole; elsewhere one SDPA call per record. W
 Legend: B rows, H query heads, G key heads, T tokens per row, N = B*T, D head size, S records + 1.
 """
 
-import inspect
-from functools import cache
 from itertools import pairwise
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.torch_version import TorchVersion
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AttentionInterface, PretrainedConfig
 
 from schemas.errors import CheckFailedError, ModelError
@@ -27,6 +26,9 @@ NAME = "sft_packed"
 SOFTMAX_LAYERS = frozenset({"full_attention", "sliding_attention", "attention"})
 """Layer types whose attention is softmax over keys, bounded by our record bounds. Linear attention and state-space
 layers carry state from one record into the next (axolotl#3453)."""
+
+KERNEL_GROUPS = TorchVersion(torch.__version__) >= (2, 12)
+"""Whether the variable-length kernel takes fewer key heads than query heads."""
 
 LENGTH_ROPES = frozenset({"longrope", "dynamic"})
 """Rotary embeddings whose factors depend on the longest record of a pass."""
@@ -176,7 +178,7 @@ def _varlen(
         longest = int((cu_S[1:] - cu_S[:-1]).max())
     more: dict[str, Any] = {}
     if q_NHD.shape[1] != k_NGD.shape[1]:
-        if _kernel_groups():
+        if KERNEL_GROUPS:
             more = {"enable_gqa": True}
         else:
             groups = q_NHD.shape[1] // k_NGD.shape[1]
@@ -184,14 +186,6 @@ def _varlen(
     left = -1 if window is None else window - 1
     out = varlen_attn(q_NHD, k_NGD, v_NGD, cu_S, cu_S, longest, longest, scale=scale, window_size=(left, 0), **more)
     return out if isinstance(out, Tensor) else out[0]
-
-
-@cache
-def _kernel_groups() -> bool:
-    """Whether the variable-length kernel takes fewer key heads than query heads: from torch 2.12 on."""
-    from torch.nn.attention.varlen import varlen_attn  # noqa: PLC0415 # a part of torch that only CUDA builds need
-
-    return "enable_gqa" in inspect.signature(varlen_attn).parameters
 
 
 _flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default  # what SDPA calls on a CPU

@@ -55,7 +55,8 @@ def compile_layers(
 
     def fail(error: RuntimeError) -> None:
         if not failed:
-            cause = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+            # The first paragraph is the cause; what follows it is where torch's developers look further.
+            cause = " ".join(str(error).strip().split("\n\n")[0].split())[:200] or type(error).__name__
             say(f"warning: the layers cannot be compiled ({cause}); training goes on uncompiled, which is slower")
         failed.append(error)
 

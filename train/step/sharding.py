@@ -45,6 +45,8 @@ def shard(network: PreTrainedModel, *, device: torch.device, autocast: torch.dty
     """Share out the weights of a network that lies whole, and alike, on every process. One process keeps them all."""
     if processes.ranks() == 1 or isinstance(network, FSDPModule):
         return
+    if autocast is torch.float16:  # which `auto` takes where a GPU has no bf16
+        raise ConfigError("--precision", "fp16, with several processes", "bf16 or fp32", "or start one process")
     mesh = init_device_mesh(device.type, (processes.ranks(),))
     # Autocast casts what layers are given, as on one GPU; what is gathered is cast before it travels.
     policy = MixedPrecisionPolicy(

@@ -84,7 +84,7 @@ def test_replayed_rows_were_trained_on(left: Path, tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     records = pl.read_ipc(folder.path / "records.arrow")
     again = records.head(2).with_columns(split=pl.lit("replay"), source=pl.lit("general"), seen=pl.lit(3, pl.Int64))
-    pl.concat([records, again]).write_ipc(folder.path / "records.arrow")
+    pl.concat([records, again]).write_ipc(folder.path / "records.arrow", compat_level=pl.CompatLevel.oldest())
     write(folder.path / "final", folder, folder.read_json("run.json"), which="final")
     assert "| general | 2 | 0 | unknown |" in (folder.path / "final" / "README.md").read_text()
 

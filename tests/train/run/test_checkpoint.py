@@ -13,6 +13,7 @@ from torch.amp.grad_scaler import GradScaler
 
 from schemas.errors import ConfigError, InputError
 from schemas.train_config import TrainConfig
+from tests.train.world import small_llama
 from train.model.trainee import Trainee
 from train.run import checkpoint
 from train.run.checkpoint import Cursor, Identity
@@ -77,6 +78,29 @@ def test_a_file_that_is_not_what_was_written_is_named_and_the_checkpoint_before_
     assert "going on from step-2" in said
     assert checkpoint.steps(state.folder) == [2]
     assert (state.folder / "step-4.broken").is_dir()
+
+
+def test_8_bit_moments_go_on_bit_for_bit(trainee_of: Callable[..., Trainee], tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes")
+
+    def begun(folder: str) -> State:
+        made = State(trainee_of(small_llama(300), method="full"), tmp_path / folder)
+        config = TrainConfig(lr=0.01, optimizer="adamw8bit")
+        made.updater = Updater(made.trainee.trainable(), config, scaler=GradScaler("cpu", enabled=False))
+        return made
+
+    whole = begun("a")
+    for step in (1, 2, 3):
+        whole.save(step)
+    begun("b").save(1)
+    resumed = begun("b")
+    assert resumed.resume() == Cursor(step=1)
+    held = [v for state in resumed.updater.optimizer.state.values() for v in state.values()]
+    assert torch.uint8 in {v.dtype for v in held if isinstance(v, torch.Tensor)}, "none of the weights is large enough"
+    for step in (2, 3):
+        resumed.save(step)
+    expected = whole.weights()
+    assert all(torch.equal(weight, expected[name]) for name, weight in resumed.weights().items())
 
 
 def test_where_no_checkpoint_is_whole_the_last_is_named_with_the_way_out_and_nothing_is_changed(state: State) -> None:
