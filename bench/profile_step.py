@@ -31,6 +31,8 @@ GROUPS = {
     "optimizer": ("adam", "foreach"),
     "matrix products": ("mm", "gemm", "nvjet", "cutlass", "linear"),
     "softmax of the loss": ("exp", "amax", "scatter", "logsumexp"),
+    "copies and memory": ("copy", "clone", "cat", "index", "embedding", "empty", "zero", "fill", "contiguous"),
+    "norms, rotary embedding, activation": ("mul", "add", "silu", "rsqrt", "pow", "mean", "neg", "sum", "div", "sigmoid"),
 }
 STEPS, WARM = 3, 2
 
