@@ -27,7 +27,7 @@ SOFTMAX_LAYERS = frozenset({"full_attention", "sliding_attention", "attention"})
 """Layer types whose attention is softmax over keys, bounded by our record bounds. Linear attention and state-space
 layers carry state from one record into the next (axolotl#3453)."""
 
-KERNEL_GROUPS = TorchVersion(torch.__version__) >= (2, 12)
+KERNEL_GROUPS = TorchVersion(torch.__version__) >= "2.12"
 """Whether the variable-length kernel takes fewer key heads than query heads."""
 
 LENGTH_ROPES = frozenset({"longrope", "dynamic"})

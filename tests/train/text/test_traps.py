@@ -25,7 +25,7 @@ GLUED = (
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_tokenizer_that_adds_bos_gives_one_bos_and_no_more(kind: str, *, printed: bool) -> None:
     """Trap 6: Llama's tokenizer adds BOS and its template prints one; so does ChatML where there is no template."""
-    tokenizer = tokenizer_of(next(style for style in STYLES if style.name == "llama 3"), kind)
+    tokenizer: Any = tokenizer_of(next(style for style in STYLES if style.name == "llama 3"), kind)
     bos = int(tokenizer.bos_token_id)
     adds: Any = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", bos)])
     tokenizer.backend_tokenizer.post_processor = adds
@@ -74,4 +74,6 @@ def test_targets_that_read_otherwise_than_the_answer_are_refused(kind: str) -> N
     before = [backend.normalizer] if backend.normalizer else []
     backend.normalizer = normalizers.Sequence([normalizers.Lowercase(), *before])
     found = encode([TALK], Template(tokenizer, "lower"), max_tokens=1 << 20, strict=False)
-    assert [(r.id, r.reason) for r in found.refusals] == [(TALK.id, "unproven")]
+    ((refused, reason),) = [(r.id, r.reason) for r in found.refusals]
+    assert refused == TALK.id
+    assert reason in {"unproven", "rewritten"}  # the latter where the tokenizer itself is seen to change the text
