@@ -46,3 +46,6 @@ bench: setup ## run the benchmarks
 	$(BIN)/python -m bench.crash
 	$(BIN)/python -m bench.learning
 	$(BIN)/python -m bench.review
+	$(BIN)/python -m bench.train_cpu --plot docs/plots
+	$(BIN)/python -m bench.startup
+	$(BIN)/python -m bench.curation_pays --work curation-pays --plot docs/plots
