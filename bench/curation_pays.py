@@ -3,8 +3,8 @@
     python -m bench.curation_pays --work DIR [--seeds 5] [--plot docs/plots]
 
 A small world of people, sums and words. A Llama of 0.9 M weights is first trained from scratch on plain statements
-about all of it ("Mira lives in Oslo.", "12 + 31 = 43.", "stone reversed is enots."): it then knows the answers and
-cannot be asked. Fine-tuning on questions about one half of the world teaches it to answer; exact match is measured on
+about all of it ("Mira lives in Oslo.", "12 + 31 = 43.", "Reverse the word kelo. olek."): it then knows the answers and
+cannot be asked in the chat's form. Fine-tuning on questions about one half of the world teaches it to answer; exact match is measured on
 questions about the other half, in other phrasings too. The arms:
 
     clean     rows without a fault
@@ -362,7 +362,8 @@ def _statements(tokenizer: Any) -> Iterator[int]:
     while True:
         draw.shuffle(facts)
         for fact in facts:
-            yield from tokenizer(draw.choice(fact.statements) + "\n", add_special_tokens=False)["input_ids"]
+            told = (*fact.statements, *(f"{question} {fact.answer}." for question in fact.questions[:2]))
+            yield from tokenizer(draw.choice(told) + "\n", add_special_tokens=False)["input_ids"]
 
 
 def tune(base: Path, rows: Sequence[Row], seed: int, folder: Path) -> dict[str, Any]:
