@@ -4,8 +4,8 @@
 
 A small world of people, sums and words. A Llama of 0.9 M weights is first trained from scratch on plain statements
 about all of it ("Mira lives in Oslo.", "12 + 31 = 43.", "Reverse the word kelo. olek."): it then knows the answers and
-cannot be asked in the chat's form. Fine-tuning on questions about one half of the world teaches it to answer; exact match is measured on
-questions about the other half, in other phrasings too. The arms:
+cannot be asked in the form of a chat. Fine-tuning on questions about one half of the world teaches it to answer; exact
+match is measured on questions about the other half, in other phrasings too. The arms:
 
     clean     rows without a fault
     damaged   the same, until 30% of all rows are faulty or copies
