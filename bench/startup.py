@@ -81,7 +81,7 @@ def make_model(folder: Path, dataset: Dataset) -> None:
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
     fast.save_pretrained(folder)
     torch.manual_seed(0)
-    config = LlamaConfig(vocab_size=VOCABULARY, max_position_embeddings=2048, **SHAPE)  # pyright: ignore[reportArgumentType]
+    config = LlamaConfig(vocab_size=VOCABULARY, max_position_embeddings=2048, **SHAPE)  # pyright: ignore[reportArgumentType] # a dict of numbers
     LlamaForCausalLM(config).save_pretrained(folder)
 
 
@@ -123,7 +123,7 @@ def start(folder: Path, workers: int | None, began: float) -> None:
     data = _data(dataset, "bench")
     settings = {"method": "full", "device": "cpu", "workers": workers, "max_epochs": 1}
     config = TrainConfig.model_validate({"model": str(folder / "model"), **settings})
-    prepared = prepare(config, data, phases)  # pyright: ignore[reportArgumentType]
+    prepared = prepare(config, data, phases)  # pyright: ignore[reportArgumentType] # it listens to notes and work alone
     phases.note("prepared")
     batch = make_batch(prepared.train.examples, prepared.plan[0].rows[:1])
     prepared.trainee.nll(batch).mean().backward()

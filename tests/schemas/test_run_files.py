@@ -34,7 +34,7 @@ def test_a_whole_folder_has_no_problems(tmp_path: Path) -> None:
 def test_whatever_the_files_hold_nothing_is_raised(
     tmp_path_factory: object, lines: list[dict[str, object]], rest: bytes
 ) -> None:
-    folder: Path = tmp_path_factory.mktemp("run")  # pyright: ignore[reportAttributeAccessIssue]
+    folder: Path = tmp_path_factory.mktemp("run")  # pyright: ignore[reportAttributeAccessIssue] # a factory, typed as object
     held = "".join(json.dumps(line) + "\n" for line in lines).encode() + rest
     for name in ("metrics.jsonl", "samples.jsonl", "spikes.jsonl", "rejected.jsonl"):
         (folder / name).write_bytes(held)

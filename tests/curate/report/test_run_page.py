@@ -129,7 +129,7 @@ def test_hardest_worse_and_never_learned_records_are_told_apart(tmp_path: Path) 
     run = read_run(healthy_run(tmp_path / "run", records=changed.drop("i")))
     from curate.report.record_losses import listings
 
-    found = {listing.name: [line.id for line in listing.records] for listing in listings(run.records)}  # pyright: ignore[reportArgumentType]
+    found = {listing.name: [line.id for line in listing.records] for listing in listings(run.records)}
     assert found["hardest"][0] == found["worse"][0] == f"{410:032x}"
     assert found["never"] == [f"{7:032x}"]
     assert len(found["improved"]) == 10

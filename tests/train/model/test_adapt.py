@@ -41,7 +41,7 @@ def test_adapters_load_with_plain_peft_and_give_the_same_logits(
     taught: Taught, tmp_path: Path, kind: str, settings: dict[str, Any]
 ) -> None:
     base, trainee = taught(kind, method="lora", **settings)
-    untrained = logits_of(AutoModelForCausalLM.from_pretrained(base.source.folder), [5, 6, 7, 8])  # type: ignore[union-attr]
+    untrained = logits_of(AutoModelForCausalLM.from_pretrained(base.source.folder), [5, 6, 7, 8])
     save_weights(trainee, tmp_path / "final")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="fan_in_fan_out")  # GPT-2's layers are transposed
@@ -126,7 +126,7 @@ def test_unfreeze_trains_the_last_layers_the_norm_and_a_head_of_its_own(taught: 
     assert names & {"model.norm.weight", "transformer.ln_f.weight"}
     assert ("lm_head.weight" in names) is head
     assert any("tied" in note for note in trainee.notes) is not head
-    before = AutoModelForCausalLM.from_pretrained(base.source.folder).state_dict()  # type: ignore[union-attr]
+    before = AutoModelForCausalLM.from_pretrained(base.source.folder).state_dict()
     after = trainee.network.state_dict()
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     assert moved == names

@@ -347,7 +347,7 @@ def test_a_run_whose_time_is_up_evaluates_saves_and_says_so_with_the_rate_near_z
     assert checkpoint.latest(run.folder.checkpoints) == run.folder.checkpoints / f"step-{cursor.step}"
     rates = [line["lr"] for line in run.folder.metrics() if "lr" in line]
     assert rates[-1] < 0.1 * max(rates)
-    assert any("the hours of the run are spent" in line for line in run.listener.lines)  # type: ignore[attr-defined]
+    assert any("the hours of the run are spent" in line for line in run.listener.lines)
 
 
 def test_training_stops_when_the_validation_loss_stops_falling_and_best_is_the_lowest(
