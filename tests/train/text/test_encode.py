@@ -140,7 +140,7 @@ def test_a_worker_that_dies_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) 
         pytest.raises(ModelError, match=r"one of 2 worker processes died .*--workers 0"),
         Workers(PROCESS, 2) as workers,
     ):
-        list(workers.made([Job(rows()), Job(Deadly())], 40))  # pyright: ignore[reportArgumentType]
+        list(workers.made([Job(rows()), Job(Deadly())], 40))  # pyright: ignore[reportArgumentType] # no rows, by design
 
 
 # the cache ------------------------------------------------------------------------------------------------------------
@@ -283,7 +283,7 @@ def test_a_template_that_fails_stops_at_the_first_shard_and_without_strict_all_a
     found = encode(records, template, max_tokens=99, strict=False)
     assert [r.id for r in found.refusals] == [r.id for r in records]
     assert isinstance(found.refusals[3], Refusal)
-    assert found.refusals.by_reason() == {"template_error": {"a": 20}}  # pyright: ignore[reportAttributeAccessIssue]
+    assert found.refusals.by_reason() == {"template_error": {"a": 20}}  # pyright: ignore[reportAttributeAccessIssue] # refusals in columns count themselves
 
 
 def test_the_tokens_of_cached_examples_are_views_of_mapped_files(stored: Records, tmp_path: Path) -> None:
