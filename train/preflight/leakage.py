@@ -3,17 +3,8 @@
 The dataset's own `split` keeps near-duplicates on one side. The trainer checks what it is given all the same: the
 split may be stale, made elsewhere, or of another dataset than the replayed rows.
 
-A record's prompt is its tokens that are no targets, its answer those that are. Both are hashed as normalised text,
-straight from the columns:
-
-    token        ␣The  cat   \n   .        every token of the vocabulary is decoded once, without outer space and case;
-    class         17   244   -    9        those that read alike share a class, white space has none
-    place          0     1   -    2        counted over the tokens with a class
-    hash         sum of drawn(class) * drawn(place), modulo 2^64, of 64-bit numbers drawn for each, those of places odd
-
-Two texts that differ have the same hash once in about 2^64 pairs. A piece of the columns is looked at in one go, so a
-million records take seconds and bounded memory. An edited row has another hash: finding those is the work of
-near-duplicate clusters, which come in from the dataset.
+Prompts and answers are compared as normalised text, by fingerprints that came with the tokens (`train.text.prints`). An
+edited row has another: finding those is the work of near-duplicate clusters, which come in from the dataset.
 """
 
 from collections.abc import Sequence
@@ -21,10 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from transformers import PreTrainedTokenizerBase
 
 from schemas.errors import CheckFailedError
-from train.preflight.masks import pieces
+from train.text.prints import UNSEEN, Words64, mix
 from train.text.tokens import Tokens
 
 ANSWER_TARGETS = 32
@@ -33,10 +23,6 @@ which two people do not write alike."""
 
 EXAMPLES = 3
 """Pairs that are named per kind of leak."""
-
-UNSEEN = np.uint64(0)
-
-Words64 = npt.NDArray[np.uint64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,25 +88,20 @@ class Leakage:
         return f"{twin.val} of {twin.source}, which is {twin.train}" if twin.train != twin.val else f"{twin.val} itself"
 
 
-def find_leakage(
-    train: Tokens, val: Tokens, tokenizer: PreTrainedTokenizerBase, clusters: Sequence[tuple[str, str]] = ()
-) -> Leakage:
+def find_leakage(train: Tokens, val: Tokens, clusters: Sequence[tuple[str, str]] = ()) -> Leakage:
     """Look for the validation rows in the train rows.
 
     `clusters`: (val id, train id) of rows that share a near-duplicate cluster, as the dataset knows them.
     """
     if not len(val) or not len(train):
         return Leakage(len(val), 0, 0, 0, 0, {})
-    classes = _classes(tokenizer, max(_most(train), _most(val)) + 1)
-    train_prompt, train_answer = hashes(train, classes)
-    val_prompt, val_answer = hashes(val, classes)
     long = val.targets >= ANSWER_TARGETS
-    nothing_asked = val_prompt == UNSEEN
+    nothing_asked = val.prompts == UNSEEN
     found = {
-        "conversation": _places(_both(val_prompt, val_answer), _both(train_prompt, train_answer)),
+        "conversation": _places(_both(val), _both(train)),
         "cluster": _cluster_places(train, val, clusters),
-        "prompt": np.where(nothing_asked, -1, _places(val_prompt, train_prompt)),
-        "answer": np.where(long, _places(val_answer, train_answer), -1),
+        "prompt": np.where(nothing_asked, -1, _places(val.prompts, train.prompts)),
+        "answer": np.where(long, _places(val.answers, train.answers), -1),
     }
     counts: dict[str, int] = {}
     examples: dict[str, tuple[Twin, ...]] = {}
@@ -134,66 +115,18 @@ def find_leakage(
     return Leakage(len(val), **counts, examples=examples)
 
 
-def hashes(tokens: Tokens, classes: npt.NDArray[np.int64]) -> tuple[Words64, Words64]:
-    """Hash the prompt and the answer of every example, (E,) each; 0 for one without words.
-
-    `classes` (vocabulary,): what each token counts as, -1 for not at all.
-    """
-    prompts, answers = np.zeros(len(tokens), np.uint64), np.zeros(len(tokens), np.uint64)
-    of_token = np.where(classes < 0, UNSEEN, _mix(classes.astype(np.uint64)) | np.uint64(1 << 63))
-    of_place = _mix(np.arange(int(tokens.lengths.max(initial=1)), dtype=np.uint64) << np.uint64(32)) | np.uint64(1)
-    for piece in pieces(tokens):
-        words = of_token[piece.input_ids]
-        is_word = words != UNSEEN
-        for into, part in ((prompts, is_word & ~piece.supervised), (answers, is_word & piece.supervised)):
-            at = np.flatnonzero(part)  # the words of this part, whatever stands between them
-            edges = np.searchsorted(at, piece.bounds)  # where each example's words begin among them
-            place = np.arange(len(at)) - np.repeat(edges[:-1], np.diff(edges))
-            sums = np.zeros(len(at) + 1, np.uint64)
-            np.cumsum(words[at] * of_place[place], out=sums[1:])
-            into[piece.at] = sums[edges[1:]] - sums[edges[:-1]]  # modulo 2^64, so the differences are the sums
-    return prompts, answers
-
-
-def _mix(words: Words64) -> Words64:
-    """Scatter 64-bit words over all 64-bit words (the finaliser of splitmix64, Steele et al. 2014)."""
-    words = words + np.uint64(0x9E3779B97F4A7C15)
-    words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return words ^ (words >> np.uint64(31))
-
-
-def _both(prompts: Words64, answers: Words64) -> Words64:
-    return prompts ^ _mix(answers)
-
-
-def _most(tokens: Tokens) -> int:
-    return max((int(chunk.input_ids.max()) for chunk in tokens.chunks if len(chunk.input_ids)), default=0)
-
-
-def _classes(tokenizer: PreTrainedTokenizerBase, vocabulary: int) -> npt.NDArray[np.int64]:
-    """Give each token the first token that reads as it does, without outer space and case; -1 for white space.
-
-    Tokens that are pieces of a letter stand for themselves: they all decode to the same replacement mark.
-    """
-    classes = np.arange(vocabulary, dtype=np.int64)
-    first: dict[str, int] = {}
-    decode = tokenizer.batch_decode(
-        [[i] for i in range(vocabulary)], skip_special_tokens=False, clean_up_tokenization_spaces=False
-    )
-    for i, text in enumerate(decode):
-        if "\ufffd" in text:
-            continue
-        words = text.strip().casefold()
-        classes[i] = first.setdefault(words, i) if words else -1
-    return classes
+def _both(tokens: Tokens) -> Words64:
+    return tokens.prompts ^ mix(tokens.answers)
 
 
 def _places(wanted: Words64, there: Words64) -> npt.NDArray[np.int64]:
-    """Find where each wanted hash first stands among those that are there; -1 where it does not."""
-    known, first = np.unique(there, return_index=True)
-    at = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
-    return np.where(known[at] == wanted, first[at], -1)
+    """Find where each wanted hash first stands among those that are there; -1 where it does not. At least one each."""
+    known, of = np.unique(wanted, return_inverse=True)  # the wanted are fewer, so it is they that are sorted
+    at = np.minimum(np.searchsorted(known, there), len(known) - 1)
+    hits = np.flatnonzero(known[at] == there)[::-1]
+    first = np.full(len(known), -1)
+    first[at[hits]] = hits  # the first of several is written last
+    return first[of]
 
 
 def _cluster_places(train: Tokens, val: Tokens, clusters: Sequence[tuple[str, str]]) -> npt.NDArray[np.int64]:

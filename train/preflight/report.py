@@ -163,7 +163,7 @@ def preflight(
     check_stops(read, template)
     if note := check_bos(read, template):
         told.append(note)
-    leakage = find_leakage(read, validated, template.tokenizer, clusters)
+    leakage = find_leakage(read, validated, clusters)
     if not config.allow_leakage:
         leakage.check("split val")
     told += leakage.lines()

@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from schemas.errors import ModelError
 from schemas.record import Message, Record
+from train.text.prints import Prints
 
 CHATML = (
     "{%- macro calls(message) -%}"
@@ -86,6 +87,11 @@ class Template:
         """The Rust tokenizer (`tokenizers.Tokenizer`): a fast tokenizer has one."""
         fast: Any = self.tokenizer
         return fast.backend_tokenizer
+
+    @cached_property
+    def prints(self) -> Prints:
+        """Makes fingerprints of what this tokenizer wrote."""
+        return Prints(self.tokenizer)
 
     @cached_property
     def stop_ids(self) -> frozenset[int]:

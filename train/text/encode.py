@@ -26,8 +26,8 @@ from train.text.shard import Table
 from train.text.tokens import Tokens
 from train.text.workers import Job, Workers
 
-ENCODING = 1
-"""Goes up whenever the same record, tokenizer and template would give other tokens, targets or refusals."""
+ENCODING = 2
+"""Goes up whenever the same record, tokenizer and template would give another shard."""
 
 SHARD = 16_384
 """Rows of a slice: some tens of megabytes of text, and 2 s of one core."""

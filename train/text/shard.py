@@ -4,6 +4,7 @@
 |---|---|---|
 | id, source, weight | string, string, double | the record |
 | key | uint64 | 64 bits of the id (`tokens.key_of`) |
+| prompt, answer | uint64 | fingerprints of what it asks and answers (`prints.py`); 0 if refused |
 | reason, detail | string | why it is refused; null for one that can be trained on |
 | tokens, targets | int64, int32 | how many; tokens are null where they were never counted |
 | trimmed | bool | the template cut outer space of its turns |
@@ -83,7 +84,8 @@ def _batch(records: Sequence[Record], template: Template, words: Words) -> Table
         kept[i] = 0 if refusal else marked.lengths[at]
         at += 1
     bounds = np.concatenate([np.zeros(1, np.int64), np.cumsum(kept)])
-    return _table(records, refusals, counts, trimmed, targets, bounds, marked.input_ids, marked.supervised)
+    prints = template.prints(marked.input_ids, marked.supervised, bounds)
+    return _table(records, refusals, counts, trimmed, targets, bounds, prints, marked.input_ids, marked.supervised)
 
 
 def _table(  # noqa: PLR0917 # one column each
@@ -93,6 +95,7 @@ def _table(  # noqa: PLR0917 # one column each
     trimmed: Sequence[bool],
     targets: npt.NDArray[np.int32],
     bounds: npt.NDArray[np.int64],
+    prints: tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]],
     input_ids: npt.NDArray[np.int32],
     supervised: npt.NDArray[np.bool_],
 ) -> Table:
@@ -103,6 +106,8 @@ def _table(  # noqa: PLR0917 # one column each
             "source": pa.array([r.source for r in records], pa.string()),
             "weight": pa.array([r.weight for r in records], pa.float64()),
             "key": pa.array(np.fromiter((key_of(r.id) for r in records), np.uint64, len(records))),
+            "prompt": pa.array(prints[0]),
+            "answer": pa.array(prints[1]),
             "reason": pa.array([r.reason if r else None for r in refusals], pa.string()),
             "detail": pa.array([r.detail if r else None for r in refusals], pa.string()),
             "tokens": pa.array(counts, pa.int64()),
@@ -118,9 +123,12 @@ def with_refusals(table: Table, refusals: Sequence[Refusal]) -> Table:
     """Give a shard with more rows, of records that are refused or told about."""
     told = Refusals.of(refusals).table
     empty = pa.array(np.zeros(len(refusals) + 1, np.int64))
+    none = pa.array(np.zeros(len(refusals), np.uint64))
     fixed = {
         "weight": pa.array(np.ones(len(refusals))),
-        "key": pa.array(np.zeros(len(refusals), np.uint64)),
+        "key": none,
+        "prompt": none,
+        "answer": none,
         "targets": pa.array(np.zeros(len(refusals), np.int32)),
         "trimmed": pa.array(np.zeros(len(refusals), np.bool_)),
         "input_ids": pa.LargeListArray.from_arrays(empty, pa.array([], pa.int32())),
@@ -147,7 +155,9 @@ def examples_of(table: Table) -> Tokens:
     ids, supervised = _one(table["input_ids"]), _one(table["supervised"])
     bounds = ids.offsets.to_numpy() if table.num_rows else np.zeros(1, np.int64)
     good = np.flatnonzero(table["reason"].is_null().to_numpy())
-    sound = table.select(["id", "source", "weight", "key", "targets"]).take(pa.array(good, pa.int64()))
+    sound = table.select(["id", "source", "weight", "key", "prompt", "answer", "targets"]).take(
+        pa.array(good, pa.int64())
+    )
     source = _one(sound["source"]).dictionary_encode()
     return Tokens(
         ids=_one(sound["id"]),
@@ -156,6 +166,8 @@ def examples_of(table: Table) -> Tokens:
         weights=sound["weight"].to_numpy(),
         targets=sound["targets"].to_numpy(),
         keys=sound["key"].to_numpy(),
+        prompts=sound["prompt"].to_numpy(),
+        answers=sound["answer"].to_numpy(),
         lengths=(bounds[1:] - bounds[:-1])[good],
         chunk_of=np.zeros(len(good), np.int32),
         starts=bounds[:-1][good],

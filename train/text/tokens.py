@@ -36,6 +36,9 @@ class Example:
     weight: float
     input_ids: npt.NDArray[np.int32]  # (tokens,)
     supervised: npt.NDArray[np.bool_]  # (tokens,)
+    prompt: int = 0
+    answer: int = 0
+    """Fingerprints of what it asks and answers (`prints.py`)."""
 
     def __len__(self) -> int:
         return len(self.input_ids)
@@ -64,6 +67,8 @@ class Tokens(Sequence[Example]):
     weights: npt.NDArray[np.float64]  # (E,)
     targets: npt.NDArray[np.int32]  # (E,) how many tokens are targets
     keys: npt.NDArray[np.uint64]  # (E,) the first 64 bits of blake2b of the id
+    prompts: npt.NDArray[np.uint64]  # (E,) fingerprints of what they ask
+    answers: npt.NDArray[np.uint64]  # (E,) and of what they answer
     lengths: npt.NDArray[np.int64]  # (E,) how many tokens
     chunk_of: npt.NDArray[np.int32]  # (E,) index into chunks
     starts: npt.NDArray[np.int64]  # (E,) where its tokens begin in the chunk
@@ -86,6 +91,8 @@ class Tokens(Sequence[Example]):
             weights=np.fromiter((e.weight for e in examples), np.float64, len(examples)),
             targets=np.fromiter((e.targets for e in examples), np.int32, len(examples)),
             keys=np.fromiter((key_of(e.id) for e in examples), np.uint64, len(examples)),
+            prompts=np.fromiter((e.prompt for e in examples), np.uint64, len(examples)),
+            answers=np.fromiter((e.answer for e in examples), np.uint64, len(examples)),
             lengths=lengths,
             chunk_of=np.zeros(len(examples), np.int32),
             starts=np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])[:-1],
@@ -116,6 +123,8 @@ class Tokens(Sequence[Example]):
             weights=column("weights", np.float64),
             targets=column("targets", np.int32),
             keys=column("keys", np.uint64),
+            prompts=column("prompts", np.uint64),
+            answers=column("answers", np.uint64),
             lengths=column("lengths", np.int64),
             chunk_of=np.concatenate(
                 [none, *(p.chunk_of + np.int32(b) for p, b in zip(parts, before[:-1].tolist(), strict=True))]
@@ -136,6 +145,8 @@ class Tokens(Sequence[Example]):
             self.weights[at],
             self.targets[at],
             self.keys[at],
+            self.prompts[at],
+            self.answers[at],
             self.lengths[at],
             self.chunk_of[at],
             self.starts[at],
@@ -186,6 +197,8 @@ class Tokens(Sequence[Example]):
             float(self.weights[i]),
             chunk.input_ids[piece],
             chunk.supervised[piece],
+            int(self.prompts[i]),
+            int(self.answers[i]),
         )
 
     def __iter__(self) -> Iterator[Example]:

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from schemas.errors import ModelError
 from train.text.chat import Template
@@ -72,11 +73,14 @@ class Words:
         added = sorted((t.content for t in template.tokenizer.added_tokens_decoder.values()), key=len, reverse=True)
         self._reads: dict[int, str] = {}
         self.remembers = may_cut(json.loads(self._backend.to_str()))
-        self._added = re.compile(f"({'|'.join(map(re.escape, added))})" if added else r"((?!))")
+        self._added = added
+        self._splits = re.compile(f"({'|'.join(map(re.escape, added))})" if added else r"((?!))")
         self._forget()
 
     def _forget(self) -> None:
-        self._number = _Numbers()
+        self._word = pl.Categorical(pl.Categories.random())
+        self._held = pl.Series([], dtype=self._word)  # polars forgets categories that no series has
+        self._number = np.zeros(0, np.int64)  # of each category; -1 for one that is not known
         self._letters = 0
         self._ids, self._starts, self._ends = (np.zeros(0, np.int32) for _ in range(3))
         self._exact = np.zeros(0, np.bool_)
@@ -84,6 +88,9 @@ class Words:
         self._open = np.zeros(0, np.bool_)  # words that end in white space
         self._blank = np.zeros(0, np.bool_)  # words that begin with a blank
         self._first = np.zeros(1, np.int64)  # where the tokens of each word begin, and the end
+
+    def __len__(self) -> int:
+        return len(self._long)
 
     def __call__(self, texts: Sequence[str]) -> Tokenised:
         """Tokenise texts, adding no special tokens. Raises ModelError where a word reads otherwise within its text."""
@@ -116,11 +123,11 @@ class Words:
         return Tokenised(flat, offsets[:, 0] + base, offsets[:, 1] + base, bounds, bases, unknown)
 
     def _by_word(self, texts: Sequence[str]) -> Tokenised:
-        if len(self._number) > MOST_WORDS or self._letters > MOST_LETTERS:
+        if len(self) > MOST_WORDS or self._letters > MOST_LETTERS:
             self._forget()
-        number, ends = self._numbered([self._cut_quickly(text) for text in texts])
+        number, ends = self._numbered(*self._cut_quickly(texts))
         if wrong := self._wrong(number, ends):
-            careful, at = self._numbered([self._cut(texts[i]) for i in wrong])
+            careful, at = self._numbered(*self._cut([texts[i] for i in wrong]))
             of_text = [number[a:b] for a, b in pairwise(ends.tolist())]
             for k, i in enumerate(wrong):
                 of_text[i] = careful[at[k] : at[k + 1]]
@@ -136,15 +143,23 @@ class Words:
             self._ids[at], self._starts[at] + place, self._ends[at] + place, bounds, bases, self._exact[at]
         )
 
-    def _numbered(self, of_text: Sequence[Sequence[str]]) -> tuple[Ints, Ints]:
-        """Give the number of every word of all texts, and where the words of each text begin; new ones are learnt."""
-        ends = _sums(map(len, of_text), len(of_text))
-        number = np.fromiter(map(self._number.__getitem__, chain.from_iterable(of_text)), np.int64, count=int(ends[-1]))
-        try:
-            self._learn(self._number.taken())
-        except BaseException:
-            self._forget()  # what was numbered was not learnt
-            raise
+    def _numbered(self, words: pl.Series, ends: Ints) -> tuple[Ints, Ints]:
+        """Give the number of every word, learning those that are new; and `ends` as it came."""
+        category = words.cast(self._word).to_physical().to_numpy()
+        if (more := int(category.max(initial=0)) + 1 - len(self._number)) > 0:
+            self._number = np.concatenate([self._number, np.full(more, -1)])
+        number = self._number[category]
+        unknown = np.flatnonzero(number < 0)
+        if len(unknown):
+            new, first = np.unique(category[unknown], return_index=True)
+            known = len(self)
+            try:
+                self._learn(words.gather(unknown[first]).to_list())
+            except BaseException:
+                self._forget()  # some columns may have them, others not
+                raise
+            self._number[new] = np.arange(known, len(self))
+            number = self._number[category]
         return number, ends
 
     def _wrong(self, number: Ints, ends: Ints) -> list[int]:
@@ -154,28 +169,34 @@ class Words:
         empty = np.flatnonzero(np.diff(ends) == 0)
         return np.union1d(of[after > ends[of]], empty).tolist()
 
-    def _cut_quickly(self, text: str) -> list[str]:
-        """Cut a text at its special tokens, and before every blank; empty where that cannot be told from a MARK."""
-        if MARK in text:
-            return []
-        found: list[str] = []
-        for i, part in enumerate(self._added.split(text)):
-            if i % 2:
-                found.append(part)
-            elif part:
-                words = part.replace(" ", MARK + " ").split(MARK)
-                found += words if words[0] else words[1:]
-        return found
+    def _cut_quickly(self, texts: Sequence[str]) -> tuple[pl.Series, Ints]:
+        """Cut texts at their special tokens, and before every blank; texts that hold a MARK become no words at all.
 
-    def _cut(self, text: str) -> list[str]:
-        """Cut a text at its special tokens, and before blanks that follow something visible."""
-        return [
-            word for i, part in enumerate(self._added.split(text)) for word in ([part] if i % 2 else PART.findall(part))
+        Gives the words of all, and where those of each text begin and the end: (T + 1,).
+        """
+        whole = pl.Series(texts, dtype=pl.String)
+        whole = whole.set(whole.str.contains(MARK, literal=True), "")
+        places = [*(MARK + token + MARK for token in self._added), MARK + " "]
+        cut = whole.str.replace_many([*self._added, " "], places, leftmost=True).str.split(MARK)
+        words = cut.explode()
+        filled = words != ""
+        before = np.concatenate([np.zeros(1, np.int64), np.cumsum(filled.to_numpy())])
+        return words.filter(filled), before[_sums(cut.list.len().to_list(), len(texts))]
+
+    def _cut(self, texts: Sequence[str]) -> tuple[pl.Series, Ints]:
+        """Cut as `_cut_quickly` does, but only before blanks that follow something visible."""
+        of_text = [
+            [
+                word
+                for i, part in enumerate(self._splits.split(text))
+                for word in ([part] if i % 2 else PART.findall(part))
+            ]
+            for text in texts
         ]
+        words = pl.Series(list(chain.from_iterable(of_text)), dtype=pl.String)
+        return words, _sums(map(len, of_text), len(of_text))
 
     def _learn(self, words: list[str]) -> None:
-        if not words:
-            return
         new = self._whole(words)
         self._letters += int(new.bases[-1])
         self._long = np.concatenate([self._long, np.diff(new.bases)])
@@ -205,24 +226,6 @@ class Words:
         some = counts > 0
         whole[some] = new.ends[new.bounds[1:][some] - 1] == new.bases[1:][some]
         return exact & np.repeat(whole, counts)
-
-
-class _Numbers(dict[str, int]):
-    """Words by number, in the order in which they were first asked for."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._new: list[str] = []
-
-    def __missing__(self, word: str) -> int:
-        self._new.append(word)
-        self[word] = number = len(self)
-        return number
-
-    def taken(self) -> list[str]:
-        """Give the words that are new since the last time."""
-        new, self._new = self._new, []
-        return new
 
 
 @lru_cache(maxsize=4)
