@@ -39,6 +39,9 @@ import numpy as np
 ROOT = Path(__file__).parent.parent
 PRETRAIN_TOKENS = 12_000_000
 TUNE_TOKENS = 400_000
+LR = 2e-3
+"""Of 1e-4, 2e-4, 5e-4, 1e-3 and 2e-3 the one with the most exact matches on clean rows of a seed that is none of the
+experiment's (99; 5e-4 on seed 0)."""
 ROWS = 1_200
 SIZES = (150, 300, 600, 1_200)
 QUESTIONS = 400
@@ -383,7 +386,7 @@ def tune(base: Path, rows: Sequence[Row], seed: int, folder: Path) -> dict[str, 
         {
             "model": str(base),
             "method": "full",
-            "lr": 5e-4,
+            "lr": LR,
             "max_tokens": CONTEXT,
             "micro_batch": 8,
             "batch": max(1, round(per_step / characters)),
