@@ -10,8 +10,10 @@ match is measured on questions about the other half, in other phrasings too. The
     clean     rows without a fault
     damaged   the same, until 30% of all rows are faulty or copies
     curated   damaged, after `sft curate run` with the default recipe; its kept rows
-    strict    the same with three lines more: rows with a refusal or with repeated words are left out by a rule, and the
-              tenth of the rows whose answers the base model finds least likely by `[select]`
+    strict    the same with three lines more: rows with a refusal or with repeated words are left out by a rule, and by
+              `[select]` the tenth of the rows whose answers the base model finds least likely
+    again     strict, with the model that was tuned on strict's rows in place of the base model, and a sixth left out:
+              train, look at what the model finds unlikely, curate, and train again
     random    as many rows of damaged as curated has, drawn
     longest   as many rows of damaged as curated has, by the length of the answer
 
@@ -28,13 +30,15 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from functools import cache
+from dataclasses import asdict
+from itertools import product
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 import numpy as np
+
+from bench.questions import Row, clean_rows, damaged_rows, halves, world
 
 ROOT = Path(__file__).parent.parent
 PRETRAIN_TOKENS = 12_000_000
@@ -45,181 +49,9 @@ experiment's (99; 5e-4 on seed 0)."""
 ROWS = 1_200
 SIZES = (150, 300, 600, 1_200)
 QUESTIONS = 400
-FAULTY_SHARE = 0.3
 CONTEXT = 256
-ARMS = ("clean", "damaged", "curated", "strict", "random", "longest")
+ARMS = ("clean", "damaged", "curated", "strict", "again", "random", "longest")
 CURVE = ARMS[:4]
-
-CITIES = ("Oslo", "Lima", "Kyiv", "Bern", "Rome", "Cairo", "Delhi", "Quito", "Hanoi", "Paris")
-PETS = ("cat", "dog", "hen", "fox", "owl", "pony", "crab", "newt", "goat", "hare")
-COLOURS = ("red", "blue", "green", "amber", "pink", "grey", "black", "white", "gold", "teal")
-SYLLABLES = ("ma", "ri", "to", "ke", "lu", "na", "so", "vi", "pe", "da")
-ENDINGS = ("n", "l", "r", "s", "k")
-
-
-@dataclass(frozen=True)
-class Fact:
-    """Something that is so: statements of it for the base model, and questions about it with the one answer."""
-
-    kind: str
-    statements: tuple[str, ...]
-    questions: tuple[str, ...]
-    answer: str
-
-
-@dataclass(frozen=True)
-class Row:
-    """A question and its answer; `fault` names what was done to it."""
-
-    question: str
-    answer: str
-    kind: str
-    fault: str | None = None
-
-
-@cache
-def world() -> tuple[Fact, ...]:
-    """Make all facts, in an order that a seed has drawn."""
-    draw = random.Random(0)
-    facts: list[Fact] = []
-    people = [(a + b + c).capitalize() for a in SYLLABLES for b in SYLLABLES for c in ENDINGS]
-    for person in draw.sample(people, 160):
-        city, pet, colour = draw.choice(CITIES), draw.choice(PETS), draw.choice(COLOURS)
-        facts += [
-            Fact(
-                "city",
-                (f"{person} lives in {city}.", f"The home of {person} is {city}."),
-                (f"Where does {person} live?", f"Name the city {person} lives in.", f"What is the home of {person}?"),
-                city,
-            ),
-            Fact(
-                "pet",
-                (f"{person} has a {pet}.", f"The pet of {person} is a {pet}."),
-                (f"Which pet does {person} have?", f"Name the pet of {person}.", f"What animal does {person} keep?"),
-                pet,
-            ),
-            Fact(
-                "colour",
-                (f"{person} likes {colour}.", f"The colour of {person} is {colour}."),
-                (f"Which colour does {person} like?", f"Name the colour of {person}.", f"What does {person} like?"),
-                colour,
-            ),
-        ]
-    for a in range(1, 31):
-        for b in range(1, 31):
-            facts.append(
-                Fact(
-                    "sum",
-                    (f"{a} + {b} = {a + b}.",),
-                    (f"What is {a} + {b}?", f"Compute {a} + {b}.", f"Add {a} and {b}."),
-                    str(a + b),
-                )
-            )
-    words = [a + b for a in SYLLABLES for b in SYLLABLES] + [
-        a + b + c for a in SYLLABLES[:5] for b in SYLLABLES[:6] for c in ENDINGS
-    ]
-    for word in draw.sample(words, 200):
-        facts += [
-            Fact(
-                "reverse",
-                (f"{word} reversed is {word[::-1]}.",),
-                (f"Reverse the word {word}.", f"Write {word} backwards.", f"Spell {word} from end to start."),
-                word[::-1],
-            ),
-            Fact(
-                "capitals",
-                (f"{word} in capitals is {word.upper()}.",),
-                (f"Put {word} in capitals.", f"Write {word} in upper case.", f"Make every letter of {word} large."),
-                word.upper(),
-            ),
-        ]
-    draw.shuffle(facts)
-    return tuple(facts)
-
-
-def halves() -> tuple[tuple[Fact, ...], tuple[Fact, ...]]:
-    """Give the facts that rows may ask about, and those that only the test asks about."""
-    facts = world()
-    return facts[: len(facts) // 2], facts[len(facts) // 2 :]
-
-
-def clean_rows(seed: int, count: int) -> list[Row]:
-    draw = random.Random(f"clean {seed}")
-    seen, _ = halves()
-    asked = [(fact, question) for fact in seen for question in fact.questions]
-    draw.shuffle(asked)
-    return [Row(question, fact.answer, fact.kind) for fact, question in asked[:count]]
-
-
-def _wrong(row: Row, draw: random.Random, others: Sequence[Row]) -> Row:
-    other = draw.choice([r for r in others if r.kind == row.kind and r.answer != row.answer])
-    return Row(row.question, other.answer, row.kind, "wrong answer")
-
-
-def _swapped(row: Row, draw: random.Random, others: Sequence[Row]) -> Row:
-    other = draw.choice([r for r in others if r.kind != row.kind])
-    return Row(row.question, other.answer, row.kind, "answer of another question")
-
-
-def _refusal(row: Row, draw: random.Random, _: Sequence[Row]) -> Row:
-    said = draw.choice(
-        (
-            "I'm sorry, but as an AI language model I cannot answer that question.",
-            "As an AI language model, I do not have access to this information.",
-            "I'm sorry, but I can't assist with that request.",
-        )
-    )
-    return Row(row.question, said, row.kind, "refusal")
-
-
-def _residue(row: Row, _: random.Random, __: Sequence[Row]) -> Row:
-    return Row(row.question, f"{row.answer}\n\n### Instruction:\n{row.question}", row.kind, "template residue")
-
-
-def _echo(row: Row, _: random.Random, __: Sequence[Row]) -> Row:
-    return Row(row.question, row.question, row.kind, "answer repeats the question")
-
-
-def _loop(row: Row, draw: random.Random, _: Sequence[Row]) -> Row:
-    return Row(row.question, " ".join([row.answer] * draw.randint(8, 16)), row.kind, "answer loops")
-
-
-def _empty(row: Row, _: random.Random, __: Sequence[Row]) -> Row:
-    return Row(row.question, "", row.kind, "empty answer")
-
-
-def _copy(row: Row, _: random.Random, __: Sequence[Row]) -> Row:
-    return Row(row.question, row.answer, row.kind, "copy")
-
-
-FAULTS: tuple[Callable[[Row, random.Random, Sequence[Row]], Row], ...] = (
-    _wrong,
-    _swapped,
-    _refusal,
-    _residue,
-    _echo,
-    _loop,
-    _empty,
-    _copy,
-)
-
-
-def damaged_rows(seed: int, clean: Sequence[Row]) -> list[Row]:
-    """Damage rows, each fault as often as the others, and add copies, until 30% of all rows are faulty or copies."""
-    draw = random.Random(f"damaged {seed}")
-    per_fault = round(FAULTY_SHARE * len(clean) / (len(FAULTS) - FAULTY_SHARE))
-    rows = list(clean)
-    at = iter(draw.sample(range(len(rows)), per_fault * (len(FAULTS) - 1)))
-    for fault in FAULTS:
-        for _ in range(per_fault):
-            if fault is _copy:
-                rows.append(_copy(draw.choice(clean), draw, clean))
-            else:
-                i = next(at)
-                rows[i] = fault(clean[i], draw, clean)
-    draw.shuffle(rows)
-    return rows
-
 
 STRICT_RULES = """
 [[rule]]
@@ -238,14 +70,15 @@ matches = '^(\\S+ ){7,}\\S+$'
 """
 
 
-def strict_recipe(base: Path, folder: Path) -> Path:
-    """Write the default recipe with rules of its own, perplexity under the base model, and a budget."""
+def strict_recipe(model: Path, keep: float, folder: Path) -> Path:
+    """Write the default recipe with rules of its own, perplexity under a model, and a budget."""
+    folder.mkdir(parents=True, exist_ok=True)
     rules, recipe = folder / "rules.toml", folder / "recipe.toml"
     rules.write_text(STRICT_RULES)
     text = (ROOT / "recipes/default.toml").read_text()
     text = text.replace("[rules]", f'[rules]\nrules = "{rules}"')
-    text = text.replace("[score]", f'[score]\ndifficulty = "{base}"')
-    recipe.write_text(text.replace("[select]", '[select]\ntop = 0.9\nby = "-perplexity"'))
+    text = text.replace("[score]", f'[score]\ndifficulty = "{model}"')
+    recipe.write_text(text.replace("[select]", f'[select]\ntop = {keep}\nby = "-perplexity"'))
     return recipe
 
 
@@ -282,27 +115,35 @@ def _sft(*words: str) -> None:
         raise SystemExit(f"sft {' '.join(words)}: {done.stderr}")
 
 
-def arms(seed: int, count: int, base: Path, folder: Path) -> dict[str, list[Row]]:
-    """Make the rows of every arm; what curation keeps is read back from `folder` where it was found before."""
+def rows_of(arm: str, seed: int, count: int, base: Path, folder: Path) -> list[Row]:
+    """Make the rows of an arm; what curation keeps is read back from `folder` where it was found before."""
     clean = clean_rows(seed, count)
     damaged = damaged_rows(seed, clean)
-    kept: dict[str, list[Row]] = {}
-    for name, recipe in (("curated", ROOT / "recipes/default.toml"), ("strict", strict_recipe(base, folder))):
-        file = folder / f"{name}.json"
-        if not file.is_file():
-            found = curated_rows(damaged, recipe, folder / name)
-            file.write_text(json.dumps([asdict(r) for r in found]))
-        kept[name] = [Row(**line) for line in json.loads(file.read_text())]
-    curated = kept["curated"]
-    draw = random.Random(f"random {seed}")
-    longest = sorted(damaged, key=lambda r: -len(r.answer))
-    return {
-        "clean": clean,
-        "damaged": damaged,
-        **kept,
-        "random": draw.sample(damaged, len(curated)),
-        "longest": longest[: len(curated)],
-    }
+    if arm in ("clean", "damaged"):
+        return clean if arm == "clean" else damaged
+    if arm in ("random", "longest"):
+        many = len(rows_of("curated", seed, count, base, folder))
+        longest = sorted(damaged, key=lambda r: -len(r.answer))
+        return longest[:many] if arm == "longest" else random.Random(f"random {seed}").sample(damaged, many)
+    file, place = folder / f"{arm}.json", folder / arm
+    if not file.is_file():
+        if arm == "curated":
+            recipe = ROOT / "recipes/default.toml"
+        elif arm == "strict":
+            recipe = strict_recipe(base, 9 / 10, folder / "strict-recipe")
+        else:
+            recipe = strict_recipe(_tuned_on_strict(seed, count, base, folder), 5 / 6, folder / "again-recipe")
+        found = curated_rows(damaged, recipe, place)
+        file.write_text(json.dumps([asdict(r) for r in found]))
+    return [Row(**line) for line in json.loads(file.read_text())]
+
+
+def _tuned_on_strict(seed: int, count: int, base: Path, folder: Path) -> Path:
+    model = folder / "strict-run"
+    if not (model / "final").is_dir():
+        shutil.rmtree(model, ignore_errors=True)
+        tune(base, rows_of("strict", seed, count, base, folder), seed, model)
+    return model / "final"
 
 
 def make_base(folder: Path) -> None:
@@ -458,25 +299,21 @@ def experiment(work: Path, seeds: int, sizes: Sequence[int]) -> list[dict[str, A
     file = work / "results.jsonl"
     done = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
     known = {(r["arm"], r["size"], r["seed"]) for r in done}
-    for size in sorted(sizes, reverse=True):
-        for seed in range(seeds):
-            folder = work / f"rows-{size}-{seed}"
-            folder.mkdir(exist_ok=True)
-            if all((arm, size, seed) in known for arm in (ARMS if size == max(sizes) else CURVE)):
-                continue
-            made = arms(seed, size, work / "base", folder)
-            for arm, rows in made.items():
-                if (arm, size, seed) in known or (size != max(sizes) and arm not in CURVE):
-                    continue
-                place = work / "run"
-                shutil.rmtree(place, ignore_errors=True)
-                found = tune(work / "base", rows, seed, place)
-                faults = dict(Counter(r.fault for r in rows if r.fault))
-                result = {"arm": arm, "size": size, "seed": seed, "given": len(rows), "faults": faults, **found}
-                with file.open("a") as stream:
-                    stream.write(json.dumps(result) + "\n")
-                done.append(result)
-                print(f"{arm:>8} {size:>5} seed {seed}: exact match {found['exact_match']:.3f}", flush=True)
+    asked = product(sorted(sizes, reverse=True), range(seeds), ARMS)
+    for size, seed, arm in asked:
+        if (arm, size, seed) in known or (size != max(sizes) and arm not in CURVE):
+            continue
+        folder = work / f"rows-{size}-{seed}"
+        rows = rows_of(arm, seed, size, work / "base", folder)
+        place = folder / "strict-run" if arm == "strict" else work / "run"
+        shutil.rmtree(place, ignore_errors=True)
+        found = tune(work / "base", rows, seed, place)
+        faults = dict(Counter(r.fault for r in rows if r.fault))
+        result = {"arm": arm, "size": size, "seed": seed, "given": len(rows), "faults": faults, **found}
+        with file.open("a") as stream:
+            stream.write(json.dumps(result) + "\n")
+        done.append(result)
+        print(f"{arm:>8} {size:>5} seed {seed}: exact match {found['exact_match']:.3f}", flush=True)
     return done
 
 
@@ -506,16 +343,15 @@ def report(results: Sequence[dict[str, Any]], sizes: Sequence[int]) -> None:
             values = [by[arm, size, s]["exact_match"] for s in seeds if (arm, size, s) in by]
             cells.append("{:.3f} ± {:.3f}".format(*interval(values)) if values else "")
         print(f"| {size:,} | {' | '.join(cells)} |")
-    print("\n| fault | planted | left in curated | left in strict |\n|---|---|---|---|")
-    planted: Counter[str] = Counter()
-    left: Counter[str] = Counter()
-    stricter: Counter[str] = Counter()
-    for s in seeds:
-        planted.update(by["damaged", largest, s]["faults"] if ("damaged", largest, s) in by else {})
-        left.update(by["curated", largest, s]["faults"] if ("curated", largest, s) in by else {})
-        stricter.update(by["strict", largest, s]["faults"] if ("strict", largest, s) in by else {})
-    for fault, count in planted.most_common():
-        print(f"| {fault} | {count} | {left[fault]} | {stricter[fault]} |")
+    told = ("curated", "strict", "again")
+    print(f"\n| fault | planted | {' | '.join(f'left in {arm}' for arm in told)} |\n|---|---|---|---|---|")
+    left = {arm: _faults([by[arm, largest, s] for s in seeds if (arm, largest, s) in by]) for arm in ("damaged", *told)}
+    for fault, count in left["damaged"].most_common():
+        print(f"| {fault} | {count} | {' | '.join(str(left[arm][fault]) for arm in told)} |")
+
+
+def _faults(results: Sequence[dict[str, Any]]) -> Counter[str]:
+    return sum((Counter(r["faults"]) for r in results), Counter[str]())
 
 
 def plot(results: Sequence[dict[str, Any]], sizes: Sequence[int], file: Path) -> None:
