@@ -19,6 +19,7 @@ from train.model import tiny
 from train.model.adapters import LoraConfig, PeftModel, get_peft_model
 from train.model.base import Base, has_tied_head
 from train.model.trainee import Trainee
+from train.step.adapter import AdaptedLinear
 from train.step.loss import head_of
 from train.step.recompute import recompute
 
@@ -69,8 +70,11 @@ def linear_layers(network: PreTrainedModel) -> list[str]:
 
 def _with_adapters(base: Base, config: TrainConfig) -> PeftModel:
     network = base.model
-    _check_targets(network, config.lora_targets, base.name)
     whole = base.name == TINY  # its embeddings have never seen the template's tokens: all of them are trained
+    _check_targets(network, config.lora_targets, base.name)
+    if (whole or base.added) and (head := _targeted_head(network, config.lora_targets)):
+        why = "it is trained whole, as part of tiny" if whole else "--add-tokens trains rows of it"
+        raise ConfigError("--lora-targets", f"{head}: {why}", "other layers", "leave one of the two out")
     lora = LoraConfig(
         r=config.lora_r,
         lora_alpha=config.lora_alpha,
@@ -83,6 +87,8 @@ def _with_adapters(base: Base, config: TrainConfig) -> PeftModel:
         revision=base.source.commit if base.source else None,
         task_type="CAUSAL_LM",
     )
+    if config.method == "lora":  # over layers of 4 bits peft has its own
+        lora._register_custom_module({nn.Linear: AdaptedLinear})  # pyright: ignore[reportPrivateUsage] # the one way that peft documents
     try:
         with warnings.catch_warnings():
             # GPT-2 keeps its linear layers transposed; peft notices, sets fan_in_fan_out itself, and warns.
@@ -103,6 +109,14 @@ def _check_targets(network: PreTrainedModel, targets: tuple[str, ...], name: str
             raise ConfigError(
                 "--lora-targets", f"{target}: no such linear layer in {name}", f"one of {', '.join(ends)}"
             )
+
+
+def _targeted_head(network: PreTrainedModel, targets: tuple[str, ...]) -> str | None:
+    """Name the head where it is one of the targets, and a layer of its own."""
+    head = network.get_output_embeddings()
+    own = next((name for name, module in network.named_modules() if module is head), "")
+    named = any(own == target or own.endswith(f".{target}") for target in targets)
+    return own if named and not has_tied_head(network) else None
 
 
 def _token_rows(base: Base) -> dict[str, list[int]] | None:

@@ -32,16 +32,18 @@ def _hidden(name: str) -> Generator[None]:
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+    from peft.tuners.lora import Linear as LoraLinear
 else:
     with _hidden("bitsandbytes"):
         from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
         from peft.import_utils import is_bnb_4bit_available, is_bnb_available
+        from peft.tuners.lora import Linear as LoraLinear
 
         # Both remember their first answer, by which peft decides later whether to import it after all.
         is_bnb_available()
         is_bnb_4bit_available()
 
-__all__ = ["LoraConfig", "PeftModel", "get_peft_model", "get_peft_model_state_dict", "use_bitsandbytes"]
+__all__ = ["LoraConfig", "LoraLinear", "PeftModel", "get_peft_model", "get_peft_model_state_dict", "use_bitsandbytes"]
 
 
 def use_bitsandbytes(what: str) -> Any:

@@ -30,6 +30,7 @@ EXPENSIVE = (
     "aten::_scaled_dot_product_flash_attention_for_cpu",
     "torch_attn::_varlen_attn",
     "sft::attend_records",
+    "sft::adapted_linear",
     "bitsandbytes::gemm_4bit",
 )
 """Operators whose results selective recomputation holds: nearly all the arithmetic of a layer, and half its memory."""

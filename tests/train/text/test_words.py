@@ -166,6 +166,13 @@ def test_forgetting_changes_nothing(bound: str, monkeypatch: pytest.MonkeyPatch)
         assert len(words) <= 5  # those of one text alone
 
 
+def test_what_was_learnt_stays_known() -> None:
+    words = Words(template_with(SPLITS["gpt 2"]))
+    for text, known in (("the cat sat", 3), ("a mat", 5), ("the cat sat", 5), ("a cat sat on", 6)):
+        np.testing.assert_array_equal(words([text]).ids, words._whole([text]).ids)
+        assert len(words) == known
+
+
 def test_words_that_cannot_be_tokenised_leave_no_number_behind() -> None:
     words = Words(template_with(SPLITS["gpt 2"]))
     for _ in range(2):
