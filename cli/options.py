@@ -8,6 +8,7 @@ import inspect
 import sys
 import tomllib
 from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from types import NoneType, UnionType
@@ -20,6 +21,7 @@ from typer.core import TyperCommand
 
 from schemas.config import Config
 from schemas.errors import ConfigError
+from schemas.recipe import Recipe
 
 
 def _store_folder(text: str | Path) -> Path:
@@ -163,7 +165,7 @@ def _shown(default: Any) -> str:
 def read_settings(file: Path, table: str) -> dict[str, Any]:
     """Read settings from a TOML file: its table of that name where it has one (a recipe does), else the whole file."""
     try:
-        values = tomllib.loads(file.read_text(encoding="utf-8"))
+        values = tomllib.loads(file.read_text(encoding="utf-8-sig"))  # some editors begin a file with a mark
     except OSError as error:
         raise ConfigError(f"config {file}", error.strerror or str(error), "a TOML file") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -171,6 +173,9 @@ def read_settings(file: Path, table: str) -> dict[str, Any]:
     found: Any = values.get(table, values)
     if not isinstance(found, dict):
         raise ConfigError(f"config {file}", f"{table} is not a table", f"[{table}] and lines such as `name = value`")
+    beside = [name for name, value in values.items() if not isinstance(value, dict) and name not in Recipe.model_fields]
+    if table in values and beside:
+        raise ConfigError(f"config {file}", f"{', '.join(beside)} outside of [{table}]", f"all settings in [{table}]")
     return found
 
 
@@ -179,11 +184,15 @@ def build(model: type[C], values: Mapping[str, Any], *, where: str) -> C:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        parts = [_problem(e["loc"], e["msg"].removeprefix("Value error, "), e.get("input")) for e in error.errors()]
+        parts = [_problem(model, e["loc"], e["type"], e["msg"], e.get("input")) for e in error.errors()]
         raise ConfigError(where, "; ".join(parts), remedy="see --help for what each value may be") from error
 
 
-def _problem(loc: tuple[int | str, ...], message: str, value: Any) -> str:
+def _problem(model: type[Config], loc: tuple[int | str, ...], kind: str, message: str, value: Any) -> str:
+    if kind == "extra_forbidden":  # a key of a file: there is no such option
+        near = get_close_matches(str(loc[0]).replace("-", "_"), model.model_fields, n=1) if len(loc) == 1 else []
+        return f"{'.'.join(map(str, loc))}: no such setting" + (f" (there is {near[0]})" if near else "")
     name = "--" + str(loc[0]).replace("_", "-") if loc else "settings"
     shown = f" {value}" if loc and not isinstance(value, dict) else ""
-    return f"{name}{shown}: {message[0].lower()}{message[1:]}"
+    said = f"should be a list, such as [{value!r}]" if kind == "tuple_type" else message.removeprefix("Value error, ")
+    return f"{name}{shown}: {said[0].lower()}{said[1:]}"

@@ -2,7 +2,7 @@
 
 import json as jsonlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,13 +42,16 @@ def shared_clusters(dataset: "Dataset") -> tuple[tuple[str, str], ...]:
     return tuple(pairs.sort("id").iter_rows())
 
 
-def tell_dry_run(prepared: "Prepared", *, json: bool, rejected: Path | None) -> None:
-    """Show what a run would be. `rejected`: also write every row that cannot be used there, one JSON per line."""
+def tell_dry_run(prepared: "Prepared", *, json: bool, rejected: Path | None, notes: Sequence[str] = ()) -> None:
+    """Show what a run would be. `rejected`: also write every row that cannot be used there, one JSON per line.
+
+    `notes`: what was said on the way, which stands on stderr but for JSON.
+    """
     report = prepared.report
     if rejected is not None:
         _write(rejected, prepared)
     if json:
-        print_json({"dry_run": True, "preflight": report.json()})
+        print_json({"dry_run": True, "notes": list(notes), "preflight": report.json()})
         return
     tell_sources(report)
     tell_shown(report)

@@ -37,6 +37,14 @@ def out(text: str, *, style: str | None = None) -> None:
     console().print(text, style=style, markup=False)
 
 
+def paragraph(text: str, *, first: int = 0, rest: int = 4, style: str | None = None) -> None:
+    """Print a paragraph of the answer: `first` blanks before its first line, `rest`, no fewer, before the others."""
+    from rich.text import Text
+
+    for i, line in enumerate(Text(text).wrap(console(), max(console().width - rest, 1))):
+        out(" " * (rest if i else first) + line.plain.rstrip(), style=style)
+
+
 def print_json(value: Any) -> None:
     """Print one JSON object on stdout."""
     sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=1, default=str) + "\n")

@@ -10,7 +10,7 @@ import typer
 from cli.life import visible
 from cli.options import DEFAULT_STORE, JsonOption, StoreOption, was_typed
 from cli.page import check_page, write_page
-from cli.render import number, out, print_json, say, table
+from cli.render import number, out, paragraph, print_json, say, table
 from schemas.errors import ConfigError, SftError
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Report:
 
     def to_json(self) -> dict[str, Any]:
         """Give the verdict and the figures."""
-        from curate.report.run import source_lines, summary
+        from curate.report.run_figures import source_lines, summary
         from train.verdict.verdict import kinds, to_json
 
         return {
@@ -173,13 +173,13 @@ def _masked(row: Mapping[str, Any], later: Mapping[str, dict[str, Any]]) -> Mapp
 def tell_verdict(findings: "Sequence[Finding]") -> None:
     """Print the verdict: what was found, and what to change."""
     for finding in findings:
-        out(f"{finding.kind} ({finding.level}): {visible(finding.found)}", style=_STYLES[finding.level])
-        out(f"  {visible(finding.advice)}")
+        paragraph(f"{finding.kind} ({finding.level}): {visible(finding.found)}", style=_STYLES[finding.level])
+        paragraph(visible(finding.advice), first=2)
 
 
 def tell(made: Report) -> None:
     """Print the verdict, then the figures."""
-    from curate.report.run import clock, perplexity, source_lines, summary
+    from curate.report.run_figures import clock, perplexity, source_lines, summary
 
     tell_verdict(made.findings)
     run, told = made.run, summary(made.run)

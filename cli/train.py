@@ -123,7 +123,7 @@ def train(
 
             prepared = prepare(config, data, display)
             display.close()
-            tell_dry_run(prepared, json=json, rejected=rejected)
+            tell_dry_run(prepared, json=json, rejected=rejected, notes=display.notes)
             return
         from curate.store import Store
         from schemas.remote import shown
@@ -139,7 +139,7 @@ def train(
             try:
                 result = run(config, data, folder, display, resume=resume, resume_with=resume_with)
             except CheckFailedError:  # a loss that is no number: the curves and records before it say why
-                _report(folder, dataset.root, leads=leads)
+                _report(folder, dataset.root, leads=leads and RunFolder(folder).holds_run())
                 raise
             if not leads:
                 return
@@ -190,7 +190,7 @@ def _together(config: TrainConfig, out_folder: Path | None, *, dry_run: bool) ->
 
 
 def _check_usage(*, resume: bool, dry_run: bool, out_folder: Path | None, rejected: Path | None) -> None:
-    """Raise ConfigError for options that do not go together."""
+    """Raise ConfigError for options that do not go together, and for a folder that a dry run's run could not have."""
     if resume and out_folder is None:
         raise ConfigError("--resume", "no --out", "the folder of the run to go on with")
     if resume and dry_run:
@@ -199,6 +199,10 @@ def _check_usage(*, resume: bool, dry_run: bool, out_folder: Path | None, reject
         raise ConfigError(
             "--rejected", "without --dry-run", "both", "a run writes them to rejected.jsonl in its folder"
         )
+    if dry_run and out_folder is not None:
+        from train.run.folder import RunFolder
+
+        RunFolder(out_folder).check_new()
 
 
 def resolve(
@@ -222,6 +226,7 @@ class Display(AbstractContextManager["Display"]):
 
     def __init__(self, *, quiet: bool) -> None:
         self.quiet = quiet
+        self.notes: list[str] = []
         self.bars: Progress | None = None
         self.steps: TaskID | None = None
         self.last_work: TaskID | None = None
@@ -260,7 +265,8 @@ class Display(AbstractContextManager["Display"]):
             self.bars.stop()
 
     def note(self, line: str) -> None:
-        """Say one line about the run."""
+        """Say one line about the run, and keep it."""
+        self.notes.append(line)
         if not self.quiet:
             say(line)
 
@@ -297,11 +303,13 @@ class Display(AbstractContextManager["Display"]):
 
 
 def _saved(folder: Path) -> dict[str, Any]:
-    if not (folder / "run.json").is_file():
-        raise ConfigError(f"--resume {folder}", "no run in this folder", "a run folder", "start it without --resume")
     from train.run.folder import RunFolder
 
-    return RunFolder(folder).read_json("config.json")
+    run = RunFolder(folder)
+    if not run.holds_run():
+        raise ConfigError(f"--resume {folder}", "no run in this folder", "a run folder", "start it without --resume")
+    settings = run.settings()
+    return {**run.read_json("config.json"), "train": settings.model_dump()}
 
 
 def _data(dataset: "Dataset", reference: str) -> "Data":

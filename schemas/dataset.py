@@ -329,6 +329,13 @@ class Records(Sequence[Record]):
             if self._counts[i]
         ]
 
+    def ids(self) -> Iterator[str]:
+        """Give the ids of its records, in order. No text is read for them."""
+        here = pl.col("kept") & (pl.col("split") == self.split)
+        for shard, count in zip(self.dataset.shards, self._counts, strict=True):
+            if count:
+                yield from shard.view(["id", "kept", "split"]).filter(here).select("id").collect().to_series()
+
     def find(self, ids: Collection[str]) -> dict[str, Record]:
         """Give a few of its records by id. What is not among them is left out."""
         wanted = pl.col("id").is_in(list(ids)) & pl.col("kept") & (pl.col("split") == self.split)
@@ -377,6 +384,11 @@ class Records(Sequence[Record]):
 
 SLICE_ROWS = 16_384
 """Rows that are turned into records at a time: some tens of megabytes."""
+
+
+def ids_of(records: Sequence[Record]) -> Iterator[str]:
+    """Give the ids of any sequence of records, in order."""
+    return records.ids() if isinstance(records, Records) else (record.id for record in records)
 
 
 def find(records: Sequence[Record], ids: Collection[str]) -> dict[str, Record]:

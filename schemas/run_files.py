@@ -97,7 +97,8 @@ class RunFiles:
     """What the files of a run folder say.
 
     `steps` and `evaluations`: curves by name and by source. `skipped`: steps whose fp16 gradients overflowed.
-    `not_finite`: steps, or evaluations, whose loss is no number. `problems`: what is missing or cannot be read.
+    `not_finite`: steps whose loss is infinite or no number; `val_not_finite`: evaluations. `problems`: what is missing
+    or cannot be read.
     """
 
     path: Path
@@ -110,6 +111,7 @@ class RunFiles:
     val_by_source: Mapping[str, Curve] = field(default_factory=dict[str, Curve])
     skipped: tuple[int, ...] = ()
     not_finite: tuple[int, ...] = ()
+    val_not_finite: tuple[int, ...] = ()
     records: pl.DataFrame | None = None
     rejected: tuple[Mapping[str, str], ...] = ()
     samples: tuple[Sample, ...] = ()
@@ -251,6 +253,7 @@ def _curves(lines: list[Mapping[str, Any]]) -> dict[str, Any]:
     val_sources: dict[str, list[tuple[int, float]]] = {}
     skipped: list[int] = []
     broken: list[int] = []
+    val_broken: list[int] = []
     for line in lines:
         number = _number(line.get("step"))
         if not math.isfinite(number):
@@ -262,7 +265,7 @@ def _curves(lines: list[Mapping[str, Any]]) -> dict[str, Any]:
             for source, found in _mapping(line.get("val_loss_by_source")).items():
                 val_sources.setdefault(source, []).append((step, _number(found)))
             if not math.isfinite(value):
-                broken.append(step)
+                val_broken.append(step)
         if "loss" in line:
             for name in STEP_NUMBERS:
                 if name in line:
@@ -280,6 +283,7 @@ def _curves(lines: list[Mapping[str, Any]]) -> dict[str, Any]:
         "val_by_source": {source: made for source, points in sorted(val_sources.items()) if len(made := curve(points))},
         "skipped": tuple(skipped),
         "not_finite": tuple(broken),
+        "val_not_finite": tuple(val_broken),
     }
 
 

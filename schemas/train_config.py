@@ -2,7 +2,7 @@
 
 from typing import Any, Literal, Self
 
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from schemas.config import Config
 
@@ -22,6 +22,9 @@ TINY_DEFAULTS: dict[str, Any] = {"lr": 2e-3, "batch": 4, "max_tokens": 1024}
 """What `--model tiny` changes: a model of half a million weights learns at rates that would ruin a large one."""
 
 FULL_LR, LORA_LR = 2e-5, 2e-4
+
+ADAPTER_SETTINGS = ("lora_r", "lora_alpha", "lora_dropout", "lora_targets", "dora", "rslora")
+"""What full training has no use for."""
 
 Tracker = Literal["tensorboard", "trackio"]
 
@@ -191,6 +194,14 @@ class TrainConfig(Config):
     track: tuple[Tracker, ...] = ()
     """Also write the metrics for a dashboard: tensorboard or trackio, in the run folder (the track extra)."""
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _yes_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse true and false where a number is meant: pydantic would read them as 1 and 0."""
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
+            raise ValueError("true and false are for settings that are on or off")
+        return value
+
     @field_validator("replay")
     @classmethod
     def _names_a_share(cls, replay: str | None) -> str | None:
@@ -219,6 +230,9 @@ class TrainConfig(Config):
         """Refuse settings of which one would be ignored."""
         if self.unfreeze is not None and self.method != "full":
             raise ValueError(f"unfreeze is for method full, and the method is {self.method}")
+        for name in ADAPTER_SETTINGS if self.method == "full" else ():
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} is for adapters, and the method is full")
         if self.max_cost is not None and self.price_per_hour is None:
             raise ValueError("max_cost needs price_per_hour")
         return self

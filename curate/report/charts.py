@@ -4,10 +4,12 @@ Two versions are told apart by form as well as by colour: the later one is fille
 """
 
 from collections.abc import Mapping, Sequence
+from math import ceil, floor, log10
 
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 
 from curate.measures import Histogram, Shares
 from curate.report.svg import canvas, colour, figure, label, svg
@@ -30,6 +32,42 @@ def compact(value: float) -> str:
             return f"{value / size:.1f}".removesuffix(".0") + letter
     digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
     return f"{value:.{digits}f}".rstrip("0").rstrip(".") if digits and value != int(value) else f"{value:.0f}"
+
+
+def exponential(value: float) -> str:
+    """Write a number that has more digits than anybody reads: 3.1e26."""
+    return f"{value:.1e}".replace("e+0", "e").replace("e+", "e").replace("e-0", "e-")
+
+
+def tick(value: float) -> str:
+    """Write a value beside a rule: compact, a very small one as 1.5e-4, a huge one as 1e22."""
+    return exponential(value).replace(".0e", "e") if value and not 0.01 <= abs(value) < 1e12 else compact(value)
+
+
+def shortened(name: str, most: int) -> str:
+    """Cut a long name in its middle: of names that are alike, the beginning is the same and the end tells."""
+    if len(name) <= most:
+        return name
+    tail = max(most - 1, 0) // 2
+    return f"{name[: max(most - 1 - tail, 0)]}…{name[len(name) - tail :]}"
+
+
+def rules(low: float, high: float, most: int, *, log: bool = False) -> list[float]:
+    """Give round values from `low` to `high`, about `most` of them, for the rules of a chart.
+
+    `log`: for a scale of powers of ten, with steps between them where they are few. Within less than a decade such a
+    scale is nearly an even one, and has its rules.
+    """
+    if log and low > 0:
+        powers = range(floor(log10(low)), ceil(log10(high)) + 1)
+        for steps in ((1, 2, 5), (1, 3), (1,)):
+            found = [value for power in powers for step in steps if low <= (value := step * 10.0**power) <= high]
+            if len(found) <= most + 2:
+                break
+        if len(found) > 1:
+            return found[:: ceil(len(found) / (most + 2))]
+    found = [float(value) for value in MaxNLocator(most, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)]
+    return [value for value in found if low <= value <= high]
 
 
 def middle(of: Histogram) -> str:

@@ -8,9 +8,9 @@ from typing import Literal
 import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
-from matplotlib.ticker import LogLocator, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 
-from curate.report.charts import WIDTH, compact
+from curate.report.charts import WIDTH, compact, rules, tick
 from curate.report.svg import colour, figure, svg
 from curate.report.text import plain
 from schemas.run_files import Curve, Floats
@@ -23,8 +23,9 @@ OUTSIDE = 0.05
 """Share of the stretches whose lowest or highest value may lie beyond the scale."""
 MOST_DOTS = 60
 """Points that are marked one by one."""
-WIDE, WIDE_HEIGHT, SMALL_HEIGHT = 900, 300, 150
-"""Pixels of the view box."""
+SIZES = {"small": (WIDTH, 150, 5, 4), "tall": (WIDTH, 240, 5, 5), "wide": (900, 300, 8, 5)}
+"""Width and height of the view box in pixels, and how many steps and values stand beside it: small where several stand
+in a row, tall for one that fills a phone, wide for one that fills a screen."""
 
 _DOTS_A_PATH = 40
 """Dots drawn as one path: a path of 128 points and more is simplified, which would join some."""
@@ -100,7 +101,7 @@ def lines(
     title: str,
     drawn: Sequence[Line],
     *,
-    wide: bool = False,
+    size: Literal["small", "tall", "wide"] = "small",
     log: bool = False,
     from_zero: bool = False,
     marks: Sequence[Mark] = (),
@@ -110,7 +111,7 @@ def lines(
 
     The lines themselves set the scale; what else reaches beyond it is drawn at its edge.
     """
-    width, height = (WIDE, WIDE_HEIGHT) if wide else (WIDTH, SMALL_HEIGHT)
+    width, height, across, up = SIZES[size]
     box = (_LEFT / width, _FOOT / height, 1 - (_LEFT + _RIGHT) / width, 1 - (_FOOT + _HEAD) / height)
     made = figure(width, height)
     axes = made.add_axes(box, frameon=False)
@@ -123,7 +124,7 @@ def lines(
     axes.set_ylim(*scale.y)
     if log:
         axes.set_yscale("log")
-    _grid(axes, scale, wide=wide)
+    _grid(axes, scale, across, up)
     shown = [mark for mark in marks if scale.x[0] <= mark.step <= scale.x[1]]
     for mark in shown:
         axes.axvline(mark.step, color=colour(mark.role), linewidth=1, linestyle=(0, (1, 3)))
@@ -172,7 +173,7 @@ def _draw(axes: Axes, line: Line, shape: Curve) -> None:
         return
     pattern = (0, (4, 2)) if line.how == "dashed" else "solid"
     axes.plot(shape.step, shape.value, color=tone, linewidth=2, linestyle=pattern)
-    if line.how == "dots" and len(shape) <= MOST_DOTS:
+    if (line.how == "dots" and len(shape) <= MOST_DOTS) or len(shape) == 1:  # a line of one point has no length
         _points(axes, shape, line.role)
 
 
@@ -184,16 +185,15 @@ def _points(axes: Axes, shape: Curve, role: str) -> None:
         axes.plot(step, value, color=colour(role), linewidth=6, solid_capstyle="round")
 
 
-def _grid(axes: Axes, scale: _Scale, *, wide: bool) -> None:
-    """Draw rules at round values, with the values beside them, and the steps below."""
+def _grid(axes: Axes, scale: _Scale, across: int, up: int) -> None:
+    """Draw about `up` rules at round values, with the values beside them, and about `across` steps below."""
     axes.set_xticks([])
     axes.set_yticks([])
     axes.minorticks_off()
-    rules = (LogLocator(numticks=5) if scale.log else MaxNLocator(5 if wide else 3)).tick_values(*scale.y)
-    for value in [float(v) for v in rules if scale.y[0] <= v <= scale.y[1]] or scale.y:
+    for value in rules(*scale.y, up, log=scale.log) or scale.y:
         axes.axhline(value, color=colour("line"), linewidth=1)
-        _write(axes, (-6 / scale.width, scale.up(value)), _short(value), "muted", ha="right")
-    ticks = MaxNLocator(8 if wide else 4, integer=True).tick_values(*scale.x)
+        _write(axes, (-6 / scale.width, scale.up(value)), tick(value), "muted", ha="right")
+    ticks = MaxNLocator(across, integer=True, steps=[1, 2, 2.5, 5, 10]).tick_values(*scale.x)
     for at in (scale.across(float(v)) for v in ticks if scale.x[0] <= v <= scale.x[1]):
         side = "left" if at < 0.02 else "right" if at > 0.98 else "center"
         step = scale.x[0] + at * (scale.x[1] - scale.x[0])
@@ -223,13 +223,6 @@ def _write(
     shown = " ".join(plain(text).split())
     where = axes.transAxes
     axes.text(*at, shown, transform=where, color=colour(role), fontsize=11, ha=ha, va="center", parse_math=False)
-
-
-def _short(value: float) -> str:
-    """Write a value beside a rule; a very small one as 1.5e-4."""
-    if value and abs(value) < 0.01:
-        return f"{value:.1e}".replace(".0e", "e").replace("e-0", "e-")
-    return compact(value)
 
 
 def _told(drawn: Sequence[Line]) -> str:

@@ -9,35 +9,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
-from markupsafe import Markup
-from matplotlib.axes import Axes
-from matplotlib.patches import Circle
 
 from curate.change import word_diff
 from curate.measures import edges, histogram
 from curate.report import charts
 from curate.report.changes import Choice, choices_of
+from curate.report.differences import by_source, forest, signed, written
 from curate.report.page import Panel, page_of
-from curate.report.svg import canvas, colour, label, svg
 
 ANSWERS_CHARACTERS = 6_000_000
 """Characters of prompts, references and answers that go into the file, of each group alike many."""
-MOST_DRAWN = 12
-"""Sources that a chart has a line for; the table has all."""
-
-WRITTEN = {
-    "share": "{:.1%}",
-    "score": "{:.1f}",
-    "loss": "{:.3f}",
-    "perplexity": "{:,.2f}",
-    "ratio": "{:.2f}",
-    "tokens": "{:,.1f}",
-}
-"""How a measure is written, by its unit."""
+ALIKE = 0.25
+"""Share of an answer that the reference must have for the rest to be marked: else all of it would be."""
 
 TILES = ("perplexity", "token_f1", "rouge_l", "exact_match", "unstopped")
-DRAWN = ("exact_match", "token_f1", "rouge_l", "bleu", "chrf")
-"""Measures whose differences are drawn: all of them can be put on a scale of 0 to 100."""
 BY_GROUP = ("perplexity", "token_f1", "rouge_l", "exact_match", "unstopped")
 
 HEADLINES = {
@@ -121,7 +106,7 @@ def evaluation_page(summary: Mapping[str, Any], rows: Sequence[Row]) -> str:
         "by_category": _by_group(summary, "by_category"),
         "columns": [summary["measures"][name]["title"] for name in BY_GROUP],
         "labels": _labels(summary),
-        "forest": _forest(summary) if base else None,
+        "forest": forest(summary) if base else None,
         "panels": _panels(summary, answered, base=base),
         "groups": groups,
         "held": len(held),
@@ -135,30 +120,17 @@ def evaluation_page(summary: Mapping[str, Any], rows: Sequence[Row]) -> str:
     return page_of("evaluation.html", values)
 
 
-def _written(unit: str, value: float | None) -> str:
-    return "infinite" if value is None else WRITTEN[unit].format(value)
-
-
-def _signed(unit: str, value: float | None) -> str:
-    """Write a difference; of shares in percentage points."""
-    if value is None:
-        return ""
-    text = WRITTEN[unit].format(abs(value)).replace("%", " pp")
-    sign = "" if not any(c in "123456789" for c in text) else "+" if value > 0 else "\N{MINUS SIGN}"
-    return f"{sign}{text}"
-
-
 def _cell(measure: Mapping[str, Any], one: Mapping[str, Any], *, base: bool) -> Cell:
     unit = measure["unit"]
     if not base:
-        return Cell(measure["title"], _written(unit, one["tuned"]))
+        return Cell(measure["title"], written(unit, one["tuned"]))
     known = one["low"] is not None
     return Cell(
         measure["title"],
-        _written(unit, one["tuned"]),
-        _written(unit, one["base"]),
-        _signed(unit, one["difference"]),
-        f"{_signed(unit, one['low']).removesuffix(' pp')} to {_signed(unit, one['high'])}" if known else "",
+        written(unit, one["tuned"]),
+        written(unit, one["base"]),
+        signed(unit, one["difference"]),
+        f"{signed(unit, one['low']).removesuffix(' pp')} to {signed(unit, one['high'])}" if known else "",
         one["verdict"],
     )
 
@@ -197,57 +169,10 @@ def _labels(summary: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any], li
     ]
 
 
-def _forest(summary: Mapping[str, Any]) -> Markup | None:
-    """Draw the differences with their intervals around a line at no difference, in points of 100."""
-    shown: list[tuple[str, float, float, float, str]] = []
-    for name in DRAWN:
-        one, measure = summary["all"]["measures"].get(name), summary["measures"][name]
-        if one and one["low"] is not None:
-            scale = 100.0 if measure["unit"] == "share" else 1.0
-            low, at, high = (scale * one[end] for end in ("low", "difference", "high"))
-            shown.append((measure["title"], low, at, high, one["verdict"]))
-    if not shown:
-        return None
-    reach = max(1.0, *(abs(end) for _, low, _, high, _ in shown for end in (low, high))) * 1.1
-    width, left, right, step = 720.0, 110.0, 190.0, 30.0
-    middle, half = left + (width - left - right) / 2, (width - left - right) / 2
-    drawn, axes = canvas(width, step * len(shown) + 30)
-    foot = step * len(shown) + 4
-    axes.plot([middle, middle], [0, foot], color=colour("line"), linewidth=1.5)
-    for place, text in (
-        (-reach, f"\N{MINUS SIGN}{charts.compact(reach)}"),
-        (0.0, "no difference"),
-        (reach, f"+{charts.compact(reach)}"),
-    ):
-        label(axes, (middle + half * place / reach, foot + 12), text, "muted", size=11, ha="center")
-    for row, (title, low, at, high, verdict) in enumerate(shown):
-        y = step * (row + 0.5)
-        role = _role(verdict)
-        ends = [middle + half * end / reach for end in (low, high)]
-        label(axes, (0, y), title)
-        axes.plot(ends, [y, y], color=colour(role), linewidth=3)
-        _dot(axes, middle + half * at / reach, y, role)
-        label(axes, (width - right + 24, y), f"{at:+.1f}, {verdict}".replace("-", "\N{MINUS SIGN}", 1), role, size=12)
-    told = "; ".join(
-        f"{title} {at:+.1f} ({low:+.1f} to {high:+.1f}), {verdict}" for title, low, at, high, verdict in shown
-    )
-    title = "Differences between the tuned and the base model, with 95% intervals"
-    return svg(drawn, "forest", title, f"{title}, in points of 100: {told}.")
-
-
-def _role(verdict: str) -> str:
-    return {"better": "after", "worse": "gone"}.get(verdict, "before")
-
-
-def _dot(axes: Axes, x: float, y: float, role: str) -> None:
-    axes.add_patch(Circle((x, y), 4.5, facecolor=colour(role), linewidth=0))
-
-
 def _panels(summary: Mapping[str, Any], answered: Sequence[Row], *, base: bool) -> list[Panel]:
     made: list[Panel] = []
     if base:
-        for name in ("perplexity", "token_f1"):
-            made += _change_by_source(summary, name)
+        made += filter(None, (by_source(summary, name) for name in ("perplexity", "token_f1")))
     lengths = {
         side: pl.Series(side, [row[side]["answer"]["tokens"] for row in answered], pl.Int64)
         for side in (("tuned", "base") if base else ("tuned",))
@@ -260,36 +185,6 @@ def _panels(summary: Mapping[str, Any], answered: Sequence[Row], *, base: bool) 
             drawn = charts.histogram(f"length-{side}", title, histogram(values, at), histogram(expected, at))
             made.append(Panel(title, drawn, (f"filled: the {side} model; dashed: the references",)))
     return made
-
-
-def _change_by_source(summary: Mapping[str, Any], name: str) -> list[Panel]:
-    """Draw a measure of each source as a line from the base to the tuned model."""
-    measure = summary["measures"][name]
-    lines = [
-        (source, one["base"], one["tuned"], one["verdict"])
-        for source, group in summary["by_source"].items()
-        if (one := group["measures"][name]) and None not in (one["base"], one["tuned"])
-    ][:MOST_DRAWN]
-    if not lines:
-        return []
-    most = max(value for _, *ends, _ in lines for value in ends) or 1.0
-    width, left, right, step = float(charts.WIDTH), 96.0, 12.0, 34.0
-    drawn, axes = canvas(width, step * len(lines) + 4)
-    for row, (source, before, after, verdict) in enumerate(lines):
-        y = step * row + 22
-        ends = [left + (width - left - right) * value / most for value in (before, after)]
-        role = _role(verdict)
-        label(axes, (0, y), source if len(source) <= 14 else source[:13] + "…", size=12)
-        axes.plot(ends, [y, y], color=colour(role), linewidth=2)
-        axes.plot([ends[0], ends[0]], [y - 6, y + 6], color=colour("before"), linewidth=2)
-        _dot(axes, ends[1], y, role)
-        said = f"{_written(measure['unit'], before)} → {_written(measure['unit'], after)}"
-        label(axes, (width - 2, y - 13), said, "muted", size=11, ha="right")
-    title = f"{measure['title']} by source"
-    told = "; ".join(f"{source} {before:.3g} -> {after:.3g}, {verdict}" for source, before, after, verdict in lines)
-    left_out = len(summary["by_source"]) - len(lines)
-    notes = ["from the base (bar) to the tuned model (dot)", *([f"{left_out} more in the table"] if left_out else [])]
-    return [Panel(title, svg(drawn, f"by-source-{name}", title, f"{title}: {told}."), tuple(notes))]
 
 
 def _groups(answered: Sequence[Row], *, base: bool) -> list[Group]:
@@ -339,7 +234,8 @@ def _article(row: Row, *, base: bool) -> Article:
     marks: list[str] = []
     measures: list[str] = []
     for side, answer in sides:
-        texts.append(Text(side, None if answer["text"] else "", _against(row["reference"], answer["text"])))
+        pieces = _against(row["reference"], answer["text"])
+        texts.append(Text(side, None if pieces else answer["text"], pieces))
         found = {
             "exact match": answer["exact_match"],
             "cut off": not answer["whole"],
@@ -353,5 +249,10 @@ def _article(row: Row, *, base: bool) -> Article:
 
 
 def _against(reference: str, answer: str) -> tuple[tuple[str, str], ...]:
-    """Give an answer as pieces, those that the reference has not marked as added; what it lacks is read there."""
-    return tuple((kind, text) for kind, text in word_diff(reference, answer) if kind != "removed")
+    """Give an answer as pieces, those that the reference has not marked as added; what it lacks is read there.
+
+    None of an answer that has little in common with it: it is shown as it is.
+    """
+    pieces = tuple((kind, text) for kind, text in word_diff(reference, answer) if kind != "removed")
+    same = sum(len(text) for kind, text in pieces if kind == "same")
+    return pieces if same >= ALIKE * len(answer) else ()

@@ -173,7 +173,7 @@ class Panel:
 
     title: str
     chart: Markup
-    notes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 def _drift_panel(drift: Drift, name: str) -> Panel:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import ceil, floor, log10
 from typing import Any
 
 import numpy as np
@@ -95,10 +96,16 @@ def spread(records: pl.DataFrame, split: str) -> tuple[Histogram, Histogram | No
     if sides[0].is_empty():
         return None
     high = max(float(side.quantile(WITHIN) or 0.0) for side in sides)
-    high = round(high, 1 if high >= 1 else 3) or 1.0
-    edges = [*(float(edge) for edge in np.linspace(0, high, BUCKETS + 1)), float("inf")]
+    wide = _round(high / BUCKETS) if high > 0 else 1 / BUCKETS
+    edges = [*(wide * bucket for bucket in range(max(ceil(high / wide), 1) + 1)), float("inf")]
     after, before = (histogram(side, edges) for side in sides)
     return after, before if len(sides[1]) else None
+
+
+def _round(wide: float) -> float:
+    """Give the next of 1, 2, 2.5, 4, 5 and 10 times a power of ten, so that edges of buckets are short numbers."""
+    power = 10.0 ** floor(log10(wide))
+    return next((step * power for step in (1, 2, 2.5, 4, 5) if step * power >= wide), 10 * power)
 
 
 def by_source(records: pl.DataFrame, split: str = "val") -> tuple[SourceLoss, ...]:

@@ -4,12 +4,10 @@ The texts of records lie in the store; whoever calls hands over those that it ha
 files are broken, has a page of what is there, which says what is missing.
 """
 
-import math
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from markupsafe import Markup
@@ -17,14 +15,24 @@ from markupsafe import Markup
 from curate.change import word_diff
 from curate.diff.redaction import MASK, mask
 from curate.report import charts
-from curate.report.curves import Line, Mark, lines, moving_mean
-from curate.report.page import page_of
-from curate.report.record_losses import Listing, by_source, listings, spread
+from curate.report.curves import Line, Mark, lines
+from curate.report.page import Panel, page_of
+from curate.report.record_losses import Listing, listings, spread
+from curate.report.run_figures import (
+    MOST_SOURCES,
+    clock,
+    estimates,
+    figure,
+    mapping,
+    nats,
+    perplexity,
+    refusals,
+    source_lines,
+    summary,
+)
 from curate.samples import SampleRow
 from schemas.run_files import Curve, RunFiles, Sample, curve
 
-MOST_SOURCES = 12
-"""Sources that have a chart and a line of their own: the largest; the page says how many are left out."""
 MOST_PROMPTS = 6
 """Prompts whose answers are shown; all are in samples.jsonl."""
 MOST_ANSWERS = 8
@@ -54,15 +62,6 @@ LEVELS = {"ok": "All is well", "note": "To be noted", "warning": "Warning", "pro
 
 
 @dataclass(frozen=True)
-class Panel:
-    """A chart with what stands below it."""
-
-    title: str
-    chart: Markup
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
 class Answer:
     """What a model answered from one evaluation to another: the same all the while."""
 
@@ -82,27 +81,6 @@ class Prompt:
     reference: str
     answers: tuple[Answer, ...]
     left_out: int
-
-
-@dataclass(frozen=True)
-class Refusals:
-    """Records that were not trained on, for one reason."""
-
-    reason: str
-    count: int
-    by_source: Mapping[str, int]
-    by_split: Mapping[str, int]
-
-
-@dataclass(frozen=True)
-class SourceLine:
-    """A source's validation: perplexity before and after, at its lowest."""
-
-    source: str
-    records: int | None
-    before: float | None
-    lowest: float | None
-    after: float | None
 
 
 def named_records(run: RunFiles) -> list[str]:
@@ -145,8 +123,8 @@ def run_page(
         "summary": summary(run),
         "manifest": str(facts.get("manifest") or "")[:16],
         "said": [(name, str(facts[key])) for name, key in _FACTS if facts.get(key)],
-        "versions": {name: str(version) for name, version in _mapping(facts.get("versions")).items()},
-        "weights": [_figure(run.preflight.get(name)) for name in ("trainable_weights", "weights")],
+        "versions": {name: str(version) for name, version in mapping(facts.get("versions")).items()},
+        "weights": [figure(run.preflight.get(name)) for name in ("trainable_weights", "weights")],
         "settings": {name: run.settings[name] for name in SETTINGS if run.settings.get(name) not in (None, "", ())},
         "other_settings": {
             name: value for name, value in sorted(run.settings.items()) if name not in (*SETTINGS, "model", "method")
@@ -154,7 +132,8 @@ def run_page(
         "estimates": estimates(run),
         "evaluations": [(int(step), float(value)) for step, value in evaluated],
         "evaluations_left": len(run.evaluations) - len(evaluated),
-        "loss_chart": _loss_chart(run),
+        "loss_chart": _loss_chart(run, "wide"),
+        "loss_on_a_phone": _loss_chart(run, "tall"),
         "source_panels": _source_panels(run),
         "speed_panels": _speed_panels(run),
         "sources": sources[:MOST_SOURCES],
@@ -171,110 +150,9 @@ def run_page(
         "notes": tuple(notes),
         "clock": clock,
         "ppl": perplexity,
-        "loss": _written,
+        "loss": nats,
     }
     return page_of("run.html", values)
-
-
-def perplexity(loss: float | None) -> str:
-    """Write the perplexity of a loss."""
-    if loss is None or not math.isfinite(loss):
-        return "—"
-    value = math.exp(min(loss, 60))
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
-
-
-def clock(seconds: float | None) -> str:
-    """Write a time for a person: 40 s, 12 min, 3 h 20 min."""
-    if seconds is None or not math.isfinite(seconds):
-        return "—"
-    if seconds < 100:
-        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def _written(loss: float | None) -> str:
-    return "—" if loss is None else f"{loss:.3f}"
-
-
-def summary(run: RunFiles) -> dict[str, Any]:
-    """Give a run's figures: steps, tokens, time, losses before and after. None where a file does not say."""
-    val, train, tokens = run.evaluations, run.curve("loss"), run.curve("tokens")
-    smooth = moving_mean(train) if len(train) else train
-    seconds = _figure(run.facts.get("train_seconds")) or _end(run.curve("seconds"))
-    total = _end(tokens)
-    planned = _figure(run.preflight.get("steps"))
-    price = _figure(run.settings.get("price_per_hour"))
-    low = int(np.argmin(val.value)) if len(val) else 0
-    return {
-        "ended": run.ended,
-        "stopped_early": bool(run.facts.get("stopped_early")),
-        "ended_by": run.facts.get("ended_by"),
-        "steps": int(train.step[-1]) if len(train) else 0,
-        "planned_steps": None if planned is None else int(planned),
-        "epochs": int(run.curve("epoch").value.max()) + 1 if len(run.curve("epoch")) else None,
-        "tokens": None if total is None else int(total),
-        "seconds": seconds,
-        "tokens_per_s": round(total / seconds, 1) if total and seconds else None,
-        "cost": _figure(run.facts.get("cost")) or (round(seconds / 3600 * price, 4) if seconds and price else None),
-        "train_loss": [_round(smooth.value[0]), _round(smooth.value[-1])] if len(train) else None,
-        "val_loss": [_round(val.value[0]), _round(val.value[-1])] if len(val) else None,
-        "lowest": {"step": int(val.step[low]), "val_loss": _round(val.value[low])} if len(val) else None,
-        "memory_gb": _round(run.curve("memory_gb").value.max()) if len(run.curve("memory_gb")) else None,
-        "train_records": _count(run, "train"),
-        "val_records": _count(run, "val"),
-        "refused": len(run.rejected),
-    }
-
-
-def estimates(run: RunFiles) -> list[tuple[str, str, str]]:
-    """Pair what preflight estimated with what came: (what, estimate, actual). Only what it did estimate."""
-    told = summary(run)
-    before = run.preflight
-    guess, peak = _mapping(before.get("forecast")), _figure(_mapping(before.get("rehearsal")).get("peak"))
-    found: list[tuple[str, str, str]] = []
-
-    def pair(what: str, estimate: Any, actual: float | None, write: Callable[[float], str]) -> None:
-        value = _figure(estimate)
-        if value is not None and actual is not None:
-            found.append((what, write(value), write(actual)))
-
-    pair("Steps", before.get("steps"), told["steps"], "{:,.0f}".format)
-    pair("Tokens", before.get("tokens"), told["tokens"], "{:,.0f}".format)
-    pair("Tokens per second of training", guess.get("tokens_per_s"), told["tokens_per_s"], "{:,.0f}".format)
-    pair("Time of training", guess.get("training_s"), told["seconds"], clock)
-    pair("Time in all", guess.get("seconds"), _figure(run.facts.get("seconds")), clock)
-    pair("Memory, GB", peak / 1e9 if peak else None, told["memory_gb"], "{:,.2f}".format)
-    pair("Cost", guess.get("cost"), told["cost"], "{:,.2f}".format)
-    return found
-
-
-def source_lines(run: RunFiles) -> tuple[SourceLine, ...]:
-    """Give each source's validation loss before, at its lowest, and after: from records, else from evaluations."""
-    counted = {one.source: one for one in by_source(run.records)} if run.records is not None else {}
-    found: list[SourceLine] = []
-    for source in (*counted, *(s for s in run.val_by_source if s not in counted)):
-        own, known = run.val_by_source.get(source), counted.get(source)
-        first = float(own.value[0]) if own is not None and own.step[0] == 0 else known.before if known else None
-        last = float(own.value[-1]) if own is not None else known.after if known else None
-        lowest = float(own.value.min()) if own is not None else None
-        found.append(SourceLine(source, known.records if known else None, first, lowest, last))
-    return tuple(found)
-
-
-def refusals(run: RunFiles) -> tuple[Refusals, ...]:
-    """Count the records that were not used, by reason, source and split; the most frequent reason first."""
-    by_reason: dict[str, tuple[Counter[str], Counter[str]]] = {}
-    for line in run.rejected:
-        sources, splits = by_reason.setdefault(line["reason"], (Counter(), Counter()))
-        sources[line["source"]] += 1
-        splits[line["split"]] += 1
-    made = [
-        Refusals(reason, sources.total(), dict(sources.most_common(MOST_SOURCES)), dict(splits.most_common()))
-        for reason, (sources, splits) in by_reason.items()
-    ]
-    return tuple(sorted(made, key=lambda one: (-one.count, one.reason)))
 
 
 def _listings(run: RunFiles) -> tuple[Listing, ...]:
@@ -286,7 +164,7 @@ def _worst_spikes(run: RunFiles) -> list[Any]:
     return sorted(worst, key=lambda spike: spike.step)
 
 
-def _loss_chart(run: RunFiles) -> Markup | None:
+def _loss_chart(run: RunFiles, size: Literal["tall", "wide"]) -> Markup | None:
     train, val = run.curve("loss"), run.evaluations
     if not len(train) and not len(val):
         return None
@@ -301,7 +179,7 @@ def _loss_chart(run: RunFiles) -> Markup | None:
         if low + 1 < len(val):
             marks = [*marks, Mark(float(val.step[low]), f"lowest, {int(val.step[low]):,}", "after")]
     leapt = curve((spike.step, spike.loss) for spike in run.spikes if spike.loss is not None)
-    return lines("loss", "Loss by step", drawn, wide=True, marks=marks, trouble=leapt)
+    return lines(f"loss-{size}", "Loss by step", drawn, size=size, marks=marks, trouble=leapt)
 
 
 def _epochs(run: RunFiles) -> list[Mark]:
@@ -321,6 +199,8 @@ def _source_panels(run: RunFiles) -> tuple[Panel, ...]:
     panels: list[Panel] = []
     for number, source in enumerate(names[:MOST_SOURCES]):
         train, val = run.train_by_source.get(source, empty), run.val_by_source.get(source, empty)
+        if not len(train) and not len(val):  # scored as records alone
+            continue
         drawn = [Line("training", train, "before", "smooth"), Line("validation", val, "after", "dots")]
         panels.append(Panel(source, lines(f"source-{number}", f"Loss of {source} by step", drawn)))
     return tuple(panels)
@@ -335,7 +215,7 @@ def _speed_panels(run: RunFiles) -> tuple[Panel, ...]:
 
     panel("lr", "Learning rate", [Line("rate", run.curve("lr"), "after")], from_zero=True)
     norm = run.curve("grad_norm")
-    clip = _figure(run.settings.get("clip"))
+    clip = figure(run.settings.get("clip"))
     if len(norm):
         above = f"{(norm.value > clip).mean():.0%} of the steps were clipped to {clip:g}" if clip else ""
         skipped = f"{len(run.skipped):,} steps overflowed and changed nothing" if run.skipped else ""
@@ -370,10 +250,14 @@ def _spread_panels(run: RunFiles) -> tuple[Panel, ...]:
     for split, title in (("train", "Train records"), ("val", "Validation records")):
         if found := spread(run.records, split):
             after, before = found
-            middle = f"after: {charts.middle(after)}"
-            notes = (f"before: {charts.middle(before)}; {middle}" if before else middle, f"{after.rows:,} records")
+            sides = [("before", before), ("after", after)]
+            notes = tuple(f"{side}: {charts.middle(of)}" for side, of in sides if of)
             panels.append(
-                Panel(title, charts.histogram(f"spread-{split}", f"Loss of {title.lower()}", after, before), notes)
+                Panel(
+                    f"{title}, {after.rows:,}",
+                    charts.histogram(f"spread-{split}", f"Loss of {title.lower()}", after, before),
+                    notes,
+                )
             )
     return tuple(panels)
 
@@ -431,29 +315,3 @@ def _value(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(_value, value))  # pyright: ignore[reportUnknownArgumentType] # JSON
     return str(value)
-
-
-def _count(run: RunFiles, split: str) -> int | None:
-    if run.records is not None:
-        return int((run.records["split"] == split).sum())
-    said = _figure(run.preflight.get(f"{split}_records"))
-    return None if said is None else int(said)
-
-
-def _end(of: Curve) -> float | None:
-    return float(of.value[-1]) if len(of) else None
-
-
-def _round(value: float) -> float:
-    return round(float(value), 4)
-
-
-def _figure(value: Any) -> float | None:
-    """Give a JSON number; None for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return float(value)
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}  # pyright: ignore[reportUnknownVariableType] # JSON

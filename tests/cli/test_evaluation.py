@@ -129,6 +129,44 @@ def test_eval_says_no_in_one_line(sft: Sft, run: str, tmp_path: Path, what: str)
     assert "Traceback" not in said.err
 
 
+@pytest.mark.parametrize("command", [("eval", "--no-base"), ("generate", "hi")])
+def test_a_tuned_model_over_another_base_than_its_own_is_not_asked(
+    sft: Sft, run: str, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    settings = tmp_path / run / "base" / "config.json"
+    settings.write_text(json.dumps({**json.loads(settings.read_text()), "rms_norm_eps": 1e-3}))
+    said = sft(command[0], run, *command[1:], *EVAL, code=2)
+    assert "its base model is another one now" in said.err
+    assert said.out == ""
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "expected"),
+    [
+        ("run.json", "[]", "run.json: it has no run_id"),
+        ("run.json", '{"ended": "now"}', "run.json: it has no run_id"),
+        ("config.json", "{}", "config.json: no settings of this release (KeyError: 'dataset')"),
+        ("config.json", '{"dataset": "mix", "train": {"moons": 2}}', "moons Extra inputs are not permitted"),
+    ],
+)
+def test_a_run_whose_files_say_nothing_is_one_line(sft: Sft, run: str, file: str, text: str, expected: str) -> None:
+    Path(run, file).write_text(text)
+    for asked in (("eval", run), ("merge", run), ("generate", run, "hi")):
+        said = sft(*asked, code=2)
+        assert expected in said.err
+        assert "Traceback" not in said.err
+    if file == "config.json":
+        assert expected in sft("train", "--resume", "--out", run, code=2).err
+
+
+def test_what_no_folder_can_be_called_is_one_line(sft: Sft) -> None:
+    for asked in (("eval", "x" * 300), ("merge", "x" * 300), ("train", "--resume", "--out", "x" * 300)):
+        assert "File name too long" in sft(*asked, code=2).err
+    assert "it is made of a dataset" in sft("generate", "tiny", "hi", code=2).err
+    for name in ("x" * 300, "~nobody-here/x"):
+        assert sft("generate", name, "hi", code=2).err.startswith("error: --model")
+
+
 def lines_in(monkeypatch: pytest.MonkeyPatch, text: bytes) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text)))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Sft
-from tests.curate.publish.hub_server import Hub, serve
+from tests.hub import Hub, serve
 
 ABOUT = """
 title = "Lamps: lit and unlit"

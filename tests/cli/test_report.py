@@ -7,10 +7,15 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from rich.console import Console
 
+from cli import render
+from cli.report import tell_verdict
 from schemas.dataset import open_dataset
+from schemas.run_files import read_run
 from tests.cli.conftest import Sft
 from tests.runs import answers, falling, healthy_run, record_rows
+from train.verdict.verdict import judge
 
 RISEN = dict(zip(range(0, 201, 20), [2.6, 2.0, 1.8, 1.7, 1.75, 1.8, 1.85, 1.9, 1.95, 2.0, 2.05], strict=True))
 
@@ -30,6 +35,20 @@ def test_the_example_says_the_verdict_first_and_writes_the_page(sft: Sft, tmp_pa
     assert "is-warning" in page
     written = json.loads((tmp_path / "runs/first/verdict.json").read_text())
     assert written["findings"][0]["kind"] == "over-fitting"
+
+
+def test_the_lines_of_a_verdict_hang_below_their_first_one_and_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = judge(read_run(over_fitted(tmp_path / "run")))
+    for width in (80, 50, 20):
+        plain = Console(width=width, highlight=False)
+        monkeypatch.setattr(render, "console", lambda plain=plain: plain)
+        tell_verdict(found)
+        lines = capsys.readouterr().out.splitlines()
+        assert all(len(line) <= width for line in lines)
+        assert [line[:4].isspace() for line in lines].count(False) == 2
+        assert [line for line in lines if not line.startswith("    ")][1].startswith("  Stop at")
 
 
 def test_json_is_the_verdict_and_the_summary(sft: Sft, tmp_path: Path) -> None:

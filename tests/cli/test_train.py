@@ -108,6 +108,16 @@ def test_a_dry_run_checks_everything_and_writes_nothing(sft: Sft, dataset: str, 
     said = sft("train", "--manifest", dataset, "--model", model, "--out", "run", "--dry-run", "--json")
     assert said.json["preflight"]["train_records"] > 40
     assert sorted(tmp_path.rglob("*")) == before
+    assert "max_tokens 2048 lowered to 512, the model's context" in said.json["notes"]
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "mine.txt").touch()
+    asked = ("train", "--manifest", dataset, "--model", model, "--out", "run", "--dry-run")
+    assert "holds other files" in sft(*asked, code=2).err
+
+
+def test_a_run_that_fails_before_step_0_has_no_report(sft: Sft, dataset: str, model: str, tmp_path: Path) -> None:
+    sft("train", "--manifest", dataset, "--model", model, "--out", "run", "--max-tokens", "16", code=1)
+    assert not (tmp_path / "run" / "report.html").exists()
 
 
 def test_a_dry_run_shows_records_counts_memory_and_time(sft: Sft, dataset: str, model: str) -> None:
@@ -180,6 +190,9 @@ def test_bad_input_is_one_line_and_its_exit_code(sft: Sft, dataset: str, model: 
     for arguments, code, words in [
         ((*base, "--model", "./nowhere"), 2, "no such folder"),
         ((*base, "--model", "bare"), 2, "no tokenizer in the folder"),
+        ((*base, "--model", "rows.jsonl"), 2, "it is a file"),
+        ((*base, "--model", "x" * 300), 2, "error: --model x"),
+        ((*base[:3], "--out", "x" * 300, "--model", model), 2, "File name too long"),
         (base, 2, "--model: not given"),
         (("train", "--model", model, "--out", "run"), 2, "--manifest: not given"),
         (("train", "--manifest", "nothing", "--model", model), 2, "nothing"),
@@ -224,12 +237,32 @@ def test_settings_come_from_defaults_then_preset_then_file_then_what_was_typed(t
     assert resolve({"model": "tiny"}, file=file).lr == 0.5
 
 
-@pytest.mark.parametrize("text", ["lr =", "train = 3", "learning_rate = 1.0", "[train]\nlr = 'fast'"])
-def test_a_settings_file_that_is_wrong_is_one_line_that_names_it(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("lr =", "not TOML"),
+        ("train = 3", "train is not a table"),
+        ("learning_rate = 1.0", "learning_rate: no such setting"),
+        ("max-tokens = 300", r"max-tokens: no such setting \(there is max_tokens\)"),
+        ("[train]\nlr = 'fast'", "--lr fast"),
+        ("lr = 1e-3\n[train]\nbatch = 4", r"lr outside of \[train\]"),
+        ("lora_targets = 'q_proj'", r"--lora-targets q_proj: should be a list, such as \['q_proj'\]"),
+        ("batch = true", "--batch True: true and false are for settings that are on or off"),
+        ("method = 'full'\ndora = true", "dora is for adapters, and the method is full"),
+        ("method = 'full'\nlora_r = 4", "lora_r is for adapters, and the method is full"),
+    ],
+)
+def test_a_settings_file_that_is_wrong_is_one_line_that_names_it(tmp_path: Path, text: str, said: str) -> None:
     file = tmp_path / "train.toml"
     file.write_text(text)
-    with pytest.raises(ConfigError, match=r"train\.toml"):
+    with pytest.raises(ConfigError, match=rf"train\.toml.*{said}"):
         resolve({"model": "x"}, file=file)
+
+
+def test_a_settings_file_may_be_a_recipe_and_begin_with_a_mark(tmp_path: Path) -> None:
+    file = tmp_path / "train.toml"
+    file.write_text('\ufeffdataset = "mix"\n[split]\nval = 0.2\n[train]\nbatch = 9\ndora = false\n')
+    assert resolve({"model": "x"}, file=file).batch == 9
 
 
 def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:

@@ -7,7 +7,6 @@ training, and the answer ends at the template's stop tokens.
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from schemas.errors import ConfigError, InputError
@@ -17,6 +16,8 @@ from schemas.train_config import TrainConfig
 from train.evaluation.generation import Answer, Sampling, answered, stream
 from train.evaluation.pair import Pair, in_its_precision, ready
 from train.evaluation.samples import prompt_ids
+from train.model.adapt import TINY
+from train.model.source import local
 from train.model.trainee import Trainee
 from train.model.tuned import load_trained
 from train.run.folder import RunFolder
@@ -51,8 +52,9 @@ class Chat:
         Raises what `Pair.open` and its models raise, ConfigError for options that only a run has, ModelError for a
         model that cannot be loaded.
         """
-        folder = RunFolder(Path(name).expanduser())
-        if folder.holds_run():
+        place = local(name)
+        folder = RunFolder(place) if place is not None else None
+        if folder is not None and folder.holds_run():
             weights = "best" if config.best else "final"
             pair = Pair.open(folder, device=config.device, precision=config.precision, weights=weights)
             tuned, template = pair.tuned()
@@ -62,6 +64,10 @@ class Chat:
             return cls(pair.base(), template, config, (f"the base model of run {name}: {pair.facts['model']}",))
         if option := next((o for o in ("base", "best") if getattr(config, o)), None):
             raise ConfigError(f"--{option}", f"{name} is no run, and has one model only", "the folder of a run")
+        if name == TINY:
+            raise ConfigError(
+                name, "it is made of a dataset, and here is none", "the folder of a run with --model tiny"
+            )
         own = {"model": name, "method": "full", "device": config.device, "precision": config.precision}
         settings = TrainConfig.model_validate(own)
         base = load_trained(settings)

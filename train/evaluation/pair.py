@@ -17,8 +17,9 @@ from schemas.train_config import TrainConfig
 from train.model.adapt import TINY, adapt
 from train.model.base import Base
 from train.model.load import load_base
+from train.model.merge import WEIGHTS
 from train.model.trainee import Trainee
-from train.model.tuned import load_trained
+from train.model.tuned import load_trained, trained_digest
 from train.run.card import check_files
 from train.run.folder import RunFolder
 from train.text.template import Template
@@ -43,8 +44,7 @@ class Pair:
             raise ConfigError(
                 f"run {folder.path}", f"it has no {weights} weights", "a run with them", "leave --best out"
             )
-        settings = TrainConfig.model_validate(folder.read_json("config.json")["train"])
-        settings = settings.model_copy(update={"device": device, "precision": precision})
+        settings = folder.settings().model_copy(update={"device": device, "precision": precision})
         return cls(folder, facts, settings, weights)
 
     @property
@@ -68,9 +68,11 @@ class Pair:
     def tuned(self) -> tuple[Trainee, Template]:
         """Load the tuned model, adapters merged. Raises CheckFailedError for files that are not those the run left,
         ModelError for what cannot be loaded or a template that is another one."""
-        self.check_files()
+        files = self.check_files()
         model = str(self.place if self.weights == "best" else self.folder.path)
         base = load_trained(self.settings.model_copy(update={"model": model}))
+        if WEIGHTS in files:  # adapters: the base below them may be another one by now
+            self._same("base model", base.digest, trained_digest(self.base_key(), self.place))
         template = Template(base.tokenizer, base.name)
         found = blake2b(template.text.encode(), digest_size=16).hexdigest()
         self._same("chat template", found, self.facts["identity"]["template"])

@@ -42,6 +42,11 @@ def choose_device(config: TrainConfig) -> Device:
         raise ConfigError("--device", "cuda, but torch sees no GPU", "cpu or auto")
     device = torch.device("cuda" if cuda and config.device != "cpu" else "cpu")
     if device.type == "cuda" and processes.asked() > 1:
+        here, gpus = processes.on_this_machine(), torch.cuda.device_count()
+        if here > gpus:
+            raise ConfigError(
+                "--nproc-per-node", f"{here} processes on a machine with {gpus} GPUs", "a GPU for each", "start fewer"
+            )
         device = torch.device("cuda", processes.local_rank())
     has_bf16 = device.type == "cpu" or torch.cuda.is_bf16_supported(including_emulation=False)
     if config.precision == "bf16" and not has_bf16:

@@ -29,16 +29,16 @@ from train.run.folder import whole_folder
 from train.step import attention
 
 LOAD_ERRORS = (
-    OSError, ValueError, ImportError, LookupError, RuntimeError, TypeError, AttributeError, SafetensorError,
-    StrictDataclassError,
+    OSError, ValueError, ImportError, LookupError, RuntimeError, TypeError, AttributeError, SyntaxError,
+    SafetensorError, StrictDataclassError,
 )  # fmt: skip
 """What transformers raises for a checkpoint that is absent, broken, or of a kind it does not know."""
 
 
 def located(model: str) -> str:
     """Give a local model's folder as an absolute path, so that it is found from anywhere; other names as they are."""
-    path = Path(model).expanduser()
-    return str(path.resolve()) if model != TINY and path.is_dir() else model
+    path = source.local(model)
+    return str(path.resolve()) if model != TINY and path is not None else model
 
 
 def load_base(
@@ -90,8 +90,10 @@ def _load(config: TrainConfig, name: str, found: Source, device: Device, *, dige
     trusted = bool(found.code)
     options: dict[str, Any] = {"trust_remote_code": trusted, "local_files_only": True}
     notes = [f"runs the code of {name}: {', '.join(found.code)} (digest {digest[:16]})"] if trusted else []
+    part = "its tokenizer"
     try:
         tokenizer = AutoTokenizer.from_pretrained(found.folder, **options)
+        part = "it"
         settings = AutoConfig.from_pretrained(found.folder, **options)
         if getattr(settings, "quantization_config", None):
             raise ModelError(
@@ -111,7 +113,7 @@ def _load(config: TrainConfig, name: str, found: Source, device: Device, *, dige
             **options,
         )
     except LOAD_ERRORS as error:
-        raise _load_error(name, error) from error
+        raise _load_error(name, part, error) from error
     notes += _check_weights(name, loaded)
     added, new = vocabulary.add_tokens(tokenizer, config.add_tokens)
     vocabulary.fit(model, tokenizer, added=added, new=new, name=name)
@@ -180,7 +182,7 @@ def _first(keys: Collection[str], most: int = 3) -> str:
     return ", ".join(sorted(keys)[:most]) + (", …" if len(keys) > most else "")
 
 
-def _load_error(name: str, error: Exception) -> ModelError:
+def _load_error(name: str, part: str, error: Exception) -> ModelError:
     if "trust_remote_code" in str(error):  # code that only the tokenizer needs
         remedy = "read that code; if you trust it, give --trust-remote-code"
         return ModelError(
@@ -188,7 +190,9 @@ def _load_error(name: str, error: Exception) -> ModelError:
         )
     said = str(error).strip().splitlines()
     first = f"{type(error).__name__}: {said[0][:300]}" if said else type(error).__name__
-    return ModelError(f"--model {name}", f"cannot be loaded ({first})", "a causal language model of transformers")
+    return ModelError(
+        f"--model {name}", f"{part} cannot be loaded ({first})", "a causal language model of transformers"
+    )
 
 
 def _silence_attention_dropout(settings: object) -> list[str]:

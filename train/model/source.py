@@ -7,6 +7,7 @@ brings along is fetched, and run, only where it was asked for.
 
 import errno
 import json
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -65,15 +66,26 @@ class Source:
         return stated if isinstance(stated, str) else None
 
 
+def local(model: str) -> Path | None:
+    """Give the folder that a name means; None where it means none, but a model on the hub, or nothing."""
+    try:
+        path = Path(model).expanduser()
+        return path if path.is_dir() else None
+    except (OSError, RuntimeError):  # longer than a name may be; the home of nobody
+        return None
+
+
 def find(model: str, *, revision: str | None, trust_remote_code: bool) -> Source:
     """Find the files of a model, on this machine or on the hub. Raises ModelError that says what to do."""
-    path = Path(model).expanduser()
-    if path.is_dir():
+    path = local(model)
+    if path is not None:
         if revision:
             raise ModelError(f"--revision {revision}", f"{model} is a folder", "a model on the hub", "leave it out")
         source = Source(str(path.resolve()), path.resolve())
     elif model.startswith((".", "/", "~")) or model.count("/") > 1:
         raise ModelError(f"--model {model}", "no such folder", "a model's folder, a hub id, or tiny")
+    elif os.path.isfile(model):  # noqa: PTH113 # pathlib raises where a text is too long for a name
+        raise ModelError(f"--model {model}", "it is a file", "a model's folder, a hub id, or tiny")
     else:
         source = _fetch(model, revision, code=trust_remote_code)
     _check_files(model, source.folder)
@@ -200,7 +212,11 @@ def _code(model: str, folder: Path, *, trusted: bool) -> tuple[str, ...]:
             "a model that transformers knows",
             "read that code; if you trust it, give --trust-remote-code",
         )
-    return tuple(sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*.py")))
+    code = tuple(sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*.py")))
+    if not code and str(settings.get("model_type")) not in CONFIG_MAPPING:
+        found = f"its files name Python that is not there ({', '.join(entries)})"
+        raise ModelError(f"--model {model}", found, "that code beside the weights", "download it anew")
+    return code
 
 
 def _entries(settings: Any) -> Iterator[str]:

@@ -16,6 +16,7 @@ from train.model.adapt import TINY
 from train.model.base import Base
 from train.model.load import load_base
 from train.model.merge import WEIGHTS, merged
+from train.model.source import local
 from train.run.folder import RunFolder
 
 
@@ -26,16 +27,22 @@ def load_trained(config: TrainConfig, records: Sequence[Record] = ()) -> Base:
     for a run of `tiny` lies in the run folder. `tiny` itself is built from `records`. Raises ModelError for what cannot
     be loaded, ConfigError for the device, CheckFailedError where the merged model is not the adapted one.
     """
-    folder = Path(config.model).expanduser()
+    folder = local(config.model)
+    if folder is None:
+        return load_base(config, records)
     folder = folder / "final" if (folder / "run.json").is_file() else folder
     adapter = folder / "adapter_config.json"
-    if not folder.is_dir() or not adapter.is_file() or (folder / "config.json").is_file():
+    if not adapter.is_file() or (folder / "config.json").is_file():
         here = {"model": str(folder), "revision": None}  # a revision is of what it was made from
         return load_base(config.model_copy(update=here) if folder.is_dir() else config, records)
     whole, _ = merged(base_of(config, adapter, records), folder)
-    weights = digest([whole.digest, file_sha256(folder / WEIGHTS), file_sha256(adapter)])
     nn.Module.to(whole.model, whole.device.frozen_dtype())
-    return replace(whole, name=str(folder), digest=weights, added=())
+    return replace(whole, name=str(folder), digest=trained_digest(whole.digest, folder), added=())
+
+
+def trained_digest(base: str, adapters: Path) -> str:
+    """Say which weights the adapters of a folder make of a base model, by its digest: 64 hex digits."""
+    return digest([base, file_sha256(adapters / WEIGHTS), file_sha256(adapters / "adapter_config.json")])
 
 
 def base_of(config: TrainConfig, adapter: Path, records: Sequence[Record] = ()) -> Base:

@@ -55,12 +55,14 @@ class Budget:
     def check(self, wall: float) -> None:
         """Raise ConfigError where no time is left for a first step."""
         if self.limit is not None and self.over(wall):
+            took = f"loading and measuring took {_told(wall)}"
+            kept = f", and {_told(self.reserve)} are kept for the end" if self.reserve else ""
             raise ConfigError(
                 f"--max-{self.named}",
-                f"its {self.limit:,.0f} s are over before the first step: loading and measuring took {wall:,.0f} s, "
-                f"and {self.reserve:,.0f} s are kept for the end",
+                f"its {_told(self.limit)} are over before the first step: {took}{kept}",
                 "time for some steps",
-                "give more; --no-score-train and --samples 0 make the measuring shorter",
+                f"nothing was trained: start anew with a higher --max-{self.named}; "
+                "--no-score-train and --samples 0 make the measuring shorter",
             )
 
 
@@ -70,6 +72,10 @@ def budget_of(config: TrainConfig, *, reserve: float) -> Budget:
     if hours is None:
         return Budget(None, "hours")
     return Budget(hours * 3600, "hours" if hours == config.max_hours else "cost", reserve)
+
+
+def _told(seconds: float) -> str:
+    return f"{seconds:,.0f} s" if seconds >= 10 else f"{seconds:.2g} s"
 
 
 def cost(config: TrainConfig, seconds: float) -> float | None:

@@ -113,6 +113,7 @@ def save(
     """Write the checkpoint of `cursor.step`, then drop all but the last two. Gives its folder.
 
     Of several processes the leader writes, and all must ask: what they hold is gathered, so that any number can go on.
+    They leave together: torchrun ends all processes once one has failed, and the leader may still be writing then.
     `random` is the state of the generators, by default the one of now.
     """
     path = folder / f"step-{cursor.step}"
@@ -120,6 +121,7 @@ def save(
     moments, numbers = _optimizer_state(updater.optimizer)
     generators = _of_all_ranks(random or random_state(trainee))
     if not processes.leads():
+        processes.wait()
         return path
     with whole_folder(path) as place:
         save_file(weights, place / WEIGHTS)
@@ -136,6 +138,7 @@ def save(
         (place / STATE).write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
     for old in steps(folder)[:-KEPT]:
         shutil.rmtree(folder / f"step-{old}")
+    processes.wait()
     return path
 
 
@@ -308,7 +311,7 @@ def _optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor
             if not isinstance(value, Tensor):
                 numbers[f"{i}.{name}"] = value
                 continue
-            value = sharding.whole(value)  # noqa: PLW2901 # the same, where it is shared out
+            value = sharding.collected(value)  # noqa: PLW2901 # the same, where it is shared out
             shared = value.data_ptr() in seen  # 8-bit optimizers have one table for all weights
             seen.add(value.data_ptr())
             tensors[f"{i}.{name}"] = value.clone() if shared else value.contiguous()

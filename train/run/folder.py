@@ -29,7 +29,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from schemas.errors import ConfigError, InputError
+from schemas.train_config import TrainConfig
+
+FACTS = ("run_id", "dataset", "seq", "manifest", "model", "method", "identity", "versions", "ended")
+"""What run.json has from its beginning, and others read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +56,18 @@ class RunFolder:
         return self.path / "base"
 
     def holds_run(self) -> bool:
-        """Whether a run was started here: it passed preflight."""
-        return (self.path / "run.json").is_file()
+        """Whether a run was started here: it passed preflight. Raises ConfigError where nobody can look."""
+        try:
+            return (self.path / "run.json").is_file()
+        except OSError as error:  # a name too long, or a folder of somebody else
+            raise ConfigError(f"run {self.path}", error.strerror or str(error), "a folder that can be read") from error
 
     def finished(self) -> dict[str, Any]:
         """Give the facts of a finished run. Raises ConfigError where there is none, or it has not finished; InputError
         where its files are broken or its weights are gone."""
         if not self.holds_run():
             raise ConfigError(f"run {self.path}", "no run in this folder", "the folder of a finished run")
-        facts: dict[str, Any] = self.read_json("run.json")
+        facts = self.facts()
         if not facts.get("ended"):
             remedy = f"finish it with sft train --resume --out {self.path}"
             raise ConfigError(f"run {self.path}", "not finished", "a finished run", remedy)
@@ -66,30 +75,61 @@ class RunFolder:
             raise InputError(f"run {self.path}", "its weights are gone (no folder final)", "a whole run folder")
         return facts
 
-    def claim(self) -> None:
-        """Make the folder for a new run. Raises ConfigError where it holds a run, or files of somebody else."""
-        if not self.writes:
-            return
+    def facts(self) -> dict[str, Any]:
+        """Read run.json. Raises InputError where it is broken, or lacks what every run writes before step 0."""
+        facts: Any = self.read_json("run.json")
+        if lacking := [name for name in FACTS if not isinstance(facts, dict) or name not in facts]:
+            found, expected = f"it has no {lacking[0]}", "the file that a run writes"
+            raise InputError(f"{self.path / 'run.json'}", found, expected, "bring it back from a copy")
+        return facts
+
+    def settings(self) -> TrainConfig:
+        """Read the settings of the run. Raises InputError where they are broken, or those of another release."""
+        saved: Any = self.read_json("config.json")
+        try:
+            _dataset, settings = saved["dataset"], saved["train"]
+            return TrainConfig.model_validate(settings)
+        except (LookupError, TypeError, ValidationError) as error:
+            said = " ".join(str(error).split("\n  For further")[0].split())[:300]
+            found = f"no settings of this release ({type(error).__name__}: {said})"
+            raise InputError(
+                f"{self.path / 'config.json'}", found, "the file that a run of this release writes"
+            ) from error
+
+    def check_new(self) -> None:
+        """Raise ConfigError where the folder holds a run, or files of somebody else."""
         if self.holds_run():
             raise ConfigError(
                 f"--out {self.path}", "it already holds a run", "a new folder", "go on with --resume, or name another"
             )
         if self.path.exists() and not self.path.is_dir():
             raise ConfigError(f"--out {self.path}", "it is a file", "a new folder")
-        # A run that failed its preflight leaves a log and a list of rejected records; these may be written over.
+        # A run that ended before its first step leaves a log and more; all of that may be written over.
         foreign = self.path.exists() and any(self.path.iterdir()) and not (self.path / "training.log").exists()
         if foreign:
             raise ConfigError(f"--out {self.path}", "the folder holds other files", "a new or empty folder")
+
+    def claim(self) -> None:
+        """Make the folder for a new run. Raises ConfigError where it holds a run, or files of somebody else."""
+        if not self.writes:
+            return
+        self.check_new()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigError(f"--out {self.path}", error.strerror or str(error), "a folder to write to") from error
-        shutil.rmtree(self.base, ignore_errors=True)
+        for left in (self.base, self.path / "tensorboard", self.path / "trackio"):
+            shutil.rmtree(left, ignore_errors=True)
         for name in ("metrics.jsonl", "training.log", "rejected.jsonl"):
             (self.path / name).write_text("")
         # What a run leaves before step 0, and would take for its own.
         for name in ("samples.jsonl", "spikes.jsonl", "general.json", "loss_before.arrow"):
             (self.path / name).unlink(missing_ok=True)
+
+    def release(self) -> None:
+        """Give up a run that made no step: its files stay to be read, and the next start may write over them."""
+        if self.writes:
+            (self.path / "run.json").unlink(missing_ok=True)
 
     def log(self, line: str) -> None:
         """Append a line to training.log, with the time."""

@@ -10,6 +10,7 @@ from hashlib import blake2b
 from heapq import nsmallest
 from typing import Any
 
+from schemas.dataset import find, ids_of
 from schemas.errors import CheckFailedError
 from schemas.record import Record
 from train.evaluation.losses import Losses, LossSummary, evaluation
@@ -62,8 +63,9 @@ def draw_general(
     records: Sequence[Record], reference: str, template: Template, *, max_tokens: int, seed: int
 ) -> General:
     """Draw the set and encode it. Raises CheckFailedError where no record of it can be read."""
-    drawn = nsmallest(MOST, records, key=lambda record: _draw(seed, record.id))
-    found = encode(drawn, template, max_tokens=max_tokens)
+    ids = nsmallest(MOST, ids_of(records), key=lambda name: _draw(seed, name))
+    drawn = find(records, ids)
+    found = encode([drawn[name] for name in ids], template, max_tokens=max_tokens)
     if not found.examples:
         raise CheckFailedError(
             f"--general {reference}",

@@ -45,7 +45,7 @@ def train(run: Run, *, resume: bool) -> tuple[Cursor, Evaluation | None]:
     """Train by the plan, from the start or the last checkpoint. Gives where it ended, and the last evaluation.
 
     Raises CheckFailedError for a loss that is not a number, RunInterruptedError after SIGINT or SIGTERM, ConfigError
-    for a checkpoint of another run or a budget without time for a step.
+    for a checkpoint of another run.
     """
     config, clock, total = run.config, run.clock, len(run.plan)
     updater = _updater(run)
@@ -58,8 +58,6 @@ def train(run: Run, *, resume: bool) -> tuple[Cursor, Evaluation | None]:
         if cursor.owes:
             cursor, last_eval = _evaluate(run, updater, cursor, caught)
             save(run, updater, cursor)
-        if cursor.step == 0:
-            budget.check(clock.seconds())
         pinned = run.trainee.device.device.type == "cuda"
         steps = () if cursor.stopped else run.plan
         shape = _compiled(run)

@@ -16,7 +16,6 @@ from transformers import GenerationConfig
 from transformers.utils import GENERATION_CONFIG_NAME
 
 from schemas.errors import ConfigError, ModelError
-from schemas.train_config import TrainConfig
 from train.model.base import Base
 from train.model.merge import cast, merged, probes
 from train.model.tuned import base_of
@@ -55,13 +54,16 @@ def merge_run(
     adapters = folder.path / which
     if facts["method"] == "full":
         raise ConfigError(
-            f"run {folder.path}", "all weights were trained: nothing to merge", "adapters", f"its model is {adapters}"
+            f"run {folder.path}",
+            "it trained the weights themselves: nothing to merge",
+            "adapters",
+            f"its model is {adapters}",
         )
     target = out or folder.path / ("merged-best" if best else "merged")
     if target.exists():
         raise ConfigError(f"--out {target}", "it is there already", "a new folder", "remove it, or name another")
     card.check_files(folder, facts, which)
-    settings = TrainConfig.model_validate(folder.read_json("config.json")["train"])
+    settings = folder.settings()
     settings = settings.model_copy(update={"device": "cpu", "precision": "fp32"})
     say("loading the base model in fp32")
     base = base_of(settings, adapters / "adapter_config.json")

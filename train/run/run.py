@@ -30,7 +30,7 @@ from train.preflight.rehearsal import memory_told, settle_checkpointing
 from train.preflight.report import Preflight, count_refused, preflight
 from train.run import card, checkpoint
 from train.run.before import measure_before
-from train.run.budget import Clock
+from train.run.budget import Clock, budget_of
 from train.run.checkpoint import Identity
 from train.run.data import Data
 from train.run.folder import RunFolder
@@ -181,6 +181,7 @@ def run(
         listener,
         resume_with or f"sft train --resume --out {out}",
     )
+    _check_time(this, clock)
     facts = _open(this, prepared, data, resume=resume)
     _set_stop_tokens(prepared)
     records, encoded = (data.val, prepared.val) if len(prepared.val.examples) else (data.train, prepared.train)
@@ -206,7 +207,8 @@ def run(
     try:
         with memory_told(this.trainee, config):
             before, first = measure_before(this, prepared.general)
-            this = replace(this, reserve=before.seconds)
+            this = replace(this, reserve=processes.of_leader(before.seconds))
+            _check_time(this, clock)
             cursor, last = train(this, resume=resume)
             ending = save(this, cursor, before=before, first=first, last=last, general=prepared.general)
     finally:
@@ -230,7 +232,7 @@ def check_resumable(folder: RunFolder, config: TrainConfig) -> None:
         raise ConfigError(
             f"--resume {folder.path}", "no run in this folder", "a run folder", "start it without --resume"
         )
-    was = TrainConfig.model_validate(folder.read_json("config.json")["train"])
+    was = folder.settings()
     for name in TrainConfig.model_fields:
         old, new = getattr(was, name), getattr(config, name)
         if old != new and name not in RESUMABLE:
@@ -334,12 +336,23 @@ def _general(config: TrainConfig, data: Data, template: Template, max_tokens: in
     return draw_general(data.general, reference, template, max_tokens=max_tokens, seed=config.seed)
 
 
+def _check_time(this: Run, clock: Clock) -> None:
+    """Raise ConfigError where no time is left for a first step. The folder is then free for a start with more."""
+    if checkpoint.latest(this.folder.checkpoints) is not None:
+        return
+    try:
+        budget_of(this.config, reserve=this.reserve).check(processes.of_leader(clock.seconds()))
+    except ConfigError:
+        this.folder.release()
+        raise
+
+
 def _open(this: Run, prepared: Prepared, data: Data, *, resume: bool) -> dict[str, Any]:
     """Write config.json and run.json, which claims the folder; on resume check them instead."""
     folder = this.folder
     versions = {name: _version(name) for name in ("sft-toolkit", "torch", "transformers", "peft")}
     if resume:
-        facts: dict[str, Any] = folder.read_json("run.json")
+        facts = folder.facts()
         checkpoint.check_identity(folder.path, Identity(**facts["identity"]), prepared.identity)
         for name, now in versions.items():
             if (was := facts["versions"].get(name)) != now and name != "sft-toolkit":

@@ -17,9 +17,9 @@ from train.step import processes, sharding
 def gathered(trainee: Trainee) -> dict[str, Tensor]:
     """Give the trainable weights, whole and by name. They are those of the model: copy what is to stay as it is.
 
-    Where weights are shared out all processes must ask.
+    Where weights are shared out all processes must ask, and the leader is given them.
     """
-    return {name: sharding.whole(parameter.detach()).contiguous() for name, parameter in trainee.trainable()}
+    return {name: sharding.collected(parameter.detach()).contiguous() for name, parameter in trainee.trainable()}
 
 
 def put_back(trainee: Trainee, weights: Mapping[str, Tensor], where: str) -> None:
@@ -52,6 +52,7 @@ def save_weights(trainee: Trainee, path: Path) -> None:
         return
     with trainee.stock_attention(), whole_folder(path) as place:
         if isinstance(trainee.model, PeftModel):
+            _sort_targets(trainee.model)
             # Without this peft asks the hub whether the base model's vocabulary has grown; ours never does.
             trainee.model.save_pretrained(str(place), save_embedding_layers=False, **state)
             if getattr(trainee.network, "generation_config", None) is not None:  # which tokens it was taught to stop at
@@ -60,3 +61,11 @@ def save_weights(trainee: Trainee, path: Path) -> None:
         else:
             trainee.model.save_pretrained(str(place), **state)
         trainee.tokenizer.save_pretrained(str(place))
+
+
+def _sort_targets(model: PeftModel) -> None:
+    """Put the names that adapters are for into one order: peft keeps a set, and equal runs would save other bytes."""
+    for config in model.peft_config.values():
+        targets: Any = getattr(config, "target_modules", None)
+        if isinstance(targets, set | list):
+            config.target_modules = sorted(targets)  # pyright: ignore[reportAttributeAccessIssue] # of a kind that has it

@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from schemas.errors import ConfigError
+from schemas.errors import CheckFailedError, ConfigError
 
 PATIENCE = timedelta(hours=1)
 """How long a process waits for the others: the first one builds `tiny` and reads a large dataset while they wait."""
@@ -39,7 +39,11 @@ def asked() -> int:
 
 @contextmanager
 def together(*, cuda: bool) -> Generator[None]:
-    """Join the processes that were started together, for the block; one process alone joins nothing."""
+    """Join the processes that were started together, for the block; one process alone joins nothing.
+
+    Raises CheckFailedError where another process ends before its time. After an error nobody leaves the group: the
+    others then wait until this process has told what is wrong, and ends.
+    """
     if asked() == 1:
         yield
         return
@@ -48,8 +52,21 @@ def together(*, cuda: bool) -> Generator[None]:
     dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=PATIENCE)
     try:
         yield
-    finally:
-        dist.destroy_process_group()
+    except RuntimeError as error:
+        if not _left_alone(error):
+            raise
+        raise CheckFailedError(
+            f"process {rank()} of {ranks()}",
+            "another process of this run has ended",
+            "all of them to the end",
+            "its own line, or torchrun's, says why",
+        ) from error
+    dist.destroy_process_group()
+
+
+def _left_alone(error: RuntimeError) -> bool:
+    """Whether an error is that of a process which waits for one that has gone. What gloo raises has no class."""
+    return isinstance(error, dist.DistError) or "/gloo/" in str(error)
 
 
 def ranks() -> int:
@@ -70,6 +87,11 @@ def started_as() -> int:
 def local_rank() -> int:
     """Which of this machine's processes this is, from 0: the number of its GPU."""
     return int(os.environ.get("LOCAL_RANK", "0")) if asked() > 1 else 0
+
+
+def on_this_machine() -> int:
+    """How many of them this machine has, as torchrun says it; at least as many as `local_rank` needs."""
+    return max(int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if asked() > 1 else 1, local_rank() + 1)
 
 
 def leads() -> bool:

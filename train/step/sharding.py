@@ -84,6 +84,17 @@ def whole(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
+def collected(tensor: Tensor) -> Tensor:
+    """Give a tensor for a file: one that is shared out whole, in the leader's main memory, and empty to the others.
+
+    Weights and moments of a model that is shared out need not fit, all of them whole, into one GPU. All must ask.
+    """
+    if not isinstance(tensor, DTensor):
+        return tensor
+    gathered = tensor.full_tensor()
+    return gathered.cpu() if processes.leads() else gathered.new_empty(0)
+
+
 def local(tensor: Tensor) -> Tensor:
     """Give the part of a tensor that this process holds."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
@@ -98,7 +109,7 @@ def shared_like(tensor: Tensor, model: Tensor) -> Tensor:
 
 
 def whole_state(model: nn.Module, *, frozen: bool) -> Mapping[str, Tensor] | None:
-    """Give a model's state with its weights whole, tied ones as one tensor; None where none is shared out.
+    """Give a model's state with its weights collected, tied ones as one tensor; None where none is shared out.
 
     Without `frozen`, those that are not trained stay as they are. All processes must ask.
     """
@@ -111,7 +122,7 @@ def whole_state(model: nn.Module, *, frozen: bool) -> Mapping[str, Tensor] | Non
     for name, weight in weights.items():
         if name in state and (frozen or weight.requires_grad):
             if id(weight) not in made:
-                made[id(weight)] = whole(weight.detach())
+                made[id(weight)] = collected(weight.detach())
             state[name] = made[id(weight)]
     return state
 

@@ -178,7 +178,7 @@ def _slices(records: Sequence[Record]) -> list[Job]:
     if isinstance(records, Records):
         parts = records.slices(SHARD)
     else:
-        parts = (records[at : at + SHARD] for at in range(0, len(records), SHARD))
+        parts = (list(records[at : at + SHARD]) for at in range(0, len(records), SHARD))
     return [Job(part) for part in parts]
 
 

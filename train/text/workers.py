@@ -1,20 +1,27 @@
 """Processes that tokenise: each makes whole shards, so the outcome is the same whatever their number.
 
-They are spawned, not forked (threads of torch and polars do not survive a fork), load no torch, and end with the
-process that started them: when it is done, is interrupted, or is killed.
+They are spawned, not forked (threads of torch and polars do not survive a fork), load no torch and not the script that
+this process runs, and end with the process that started them: when it is done, is interrupted, or is killed.
 """
 
 import multiprocessing
 import os
 import pickle
 import signal
+import sys
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
+from mmap import ACCESS_READ, mmap
+from multiprocessing import reduction, resource_tracker
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import ModuleType
+from typing import Any
+from weakref import finalize
 
 from transformers import PreTrainedTokenizerBase
 
@@ -80,9 +87,10 @@ class Workers:
             yield from (_made(job, self._template, self._words) for job in jobs)
             return
         try:
-            futures: list[Future[Made]] = [pool.submit(_work, job) for job in jobs]
-            others = {*self._others, *self._started}
-            self._started += [process for process in multiprocessing.active_children() if process not in others]
+            with _undisturbed(), _without_script():
+                futures: list[Future[Made]] = [pool.submit(_work, job) for job in jobs]
+                others = {*self._others, *self._started}
+                self._started += [process for process in multiprocessing.active_children() if process not in others]
             for future in futures:
                 yield future.result()
         except BrokenProcessPool as error:
@@ -96,8 +104,10 @@ class Workers:
     def _started_pool(self) -> ProcessPoolExecutor | None:
         """Start the processes, once; None where the tokenizer cannot be sent to them."""
         if self._pool is None:
+            if type(self._template.tokenizer).__module__ == "__main__":  # which they do not import
+                return None
             try:
-                pickle.dumps(self._template.tokenizer)
+                tokenizer = Sent(self._template.tokenizer)
             except Exception:  # noqa: BLE001 # a tokenizer of somebody's own code: pickle raises whatever that does
                 return None
             self._others = set(multiprocessing.active_children())
@@ -105,9 +115,68 @@ class Workers:
                 self._count,
                 multiprocessing.get_context("spawn"),
                 initializer=_begin,
-                initargs=(self._template.tokenizer, self._template.name),
+                initargs=(tokenizer, self._template.name),
             )
         return self._pool
+
+
+@contextmanager
+def _undisturbed() -> Generator[None]:
+    """Start processes in the block: they never hear Ctrl-C, not even while they start, as the parent decides.
+
+    A blocked signal stays blocked in what a process starts. Here SIGINT and SIGTERM wait until the block has ended, so
+    that no process is half started: other threads would still take them, so blocking alone does not hold them back.
+    """
+    resource_tracker.ensure_running()  # which lets signals through again where it has to start
+    caught: list[int] = []
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before[number] = signal.signal(number, lambda number, _: caught.append(number))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    for number in caught[:1]:
+        signal.raise_signal(number)
+
+
+@contextmanager
+def _without_script() -> Generator[None]:
+    """Start processes in the block without the script that this process runs: they would import it, and one that does
+    its work without asking for its __name__ would do all of it once more in each of them."""
+    script = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script
+
+
+class Sent:
+    """A value for processes that are started: each reads its pickle from memory that has no name and outlives nobody.
+
+    As their argument it would go through a pipe that holds 64 KiB: each would be started, and Ctrl-C heard, only once
+    the one before had imported what it needs to read it.
+    """
+
+    def __init__(self, value: object) -> None:
+        pickled = pickle.dumps(value)
+        self._fd = os.memfd_create("sent")
+        finalize(self, os.close, self._fd)
+        with os.fdopen(self._fd, "wb", closefd=False) as stream:
+            stream.write(pickled)
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object]]:
+        return _received, (reduction.DupFd(self._fd),)
+
+
+def _received(place: Any) -> object:
+    with os.fdopen(place.detach(), "rb") as stream, mmap(stream.fileno(), 0, access=ACCESS_READ) as pickled:
+        return pickle.loads(pickled)  # noqa: S301 # what the parent wrote, into memory of its own
 
 
 _OURS: list[tuple[Template, Words]] = []
@@ -115,9 +184,8 @@ _OURS: list[tuple[Template, Words]] = []
 
 
 def _begin(tokenizer: PreTrainedTokenizerBase, name: str) -> None:
-    """Begin a worker process: the parent decides about Ctrl-C, and without it there is nothing to do."""
+    """Begin a worker process: without its parent there is nothing to do."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # there is a process for every core already
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     template = Template(tokenizer, name)
     _OURS.append((template, Words(template)))

@@ -1,6 +1,7 @@
 """A finding about a run, and what all rules share: when a difference counts, and how records are averaged."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any, Literal
@@ -8,6 +9,7 @@ from typing import Any, Literal
 import polars as pl
 
 from schemas.run_files import RunFiles
+from schemas.train_config import FULL_LR, LORA_LR
 
 Kind = Literal["over-fitting", "under-fitting", "instability", "forgetting", "healthy", "inconclusive"]
 Level = Literal["ok", "note", "warning", "problem"]
@@ -26,8 +28,14 @@ SURE = 2.0
 """Standard errors, or times the noise, from which a difference is taken for real: one chance in twenty, each."""
 LEARNT = 0.02
 """Nats by which the validation loss must fall for a run to have taught anything: 2% of perplexity."""
+CHANCE = 0.05
+"""How likely chance may be to make any finding of a family that is looked at together, as over all sources."""
 SMALL = 0.01
 """Nats that do not matter: 1% of perplexity, less than runs of other seeds differ by."""
+
+
+FAR = 10.0
+"""Times the usual learning rate that sound runs still have: a small model wants a higher one than a large one does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +85,23 @@ def sure_of_one_in(many: int) -> float:
     return -NormalDist().inv_cdf(NormalDist().cdf(-SURE) / max(many, 1))
 
 
+def beyond_chance(chances: Sequence[float]) -> list[bool]:
+    """Say of each of several tests whether it holds, so that chance makes any of them hold in `CHANCE` of all runs at
+    most, however many there are. `chances`: how likely chance makes each as large as it is (Holm 1979)."""
+    held = [False] * len(chances)
+    for rank, i in enumerate(sorted(range(len(chances)), key=chances.__getitem__)):
+        if chances[i] > CHANCE / (len(chances) - rank):
+            break
+        held[i] = True
+    return held
+
+
+def broke(run: RunFiles) -> list[int]:
+    """Give the steps at which a loss or a gradient, of training or validation, was infinite or no number."""
+    spikes = (spike.step for spike in run.spikes if spike.expected is None)
+    return sorted({*run.not_finite, *run.val_not_finite, *spikes})
+
+
 def val_records(run: RunFiles, source: str | None = None) -> int | None:
     """Give how many validation records there are; None where no file says."""
     if run.records is not None:
@@ -87,16 +112,24 @@ def val_records(run: RunFiles, source: str | None = None) -> int | None:
 
 
 def perplexity(loss: float) -> str:
-    """Write the perplexity of a loss."""
-    return f"{math.exp(min(loss, 60)):,.1f}"
+    """Write the perplexity of a loss; as a power of e where it has more than six digits."""
+    return f"{math.exp(loss):,.1f}" if loss < math.log(1e6) else f"e^{loss:.0f}"
 
 
 def times_rate(run: RunFiles, factor: float) -> str:
-    """Name the learning rate times a factor, as an option to type; "a higher --lr" where the run's is not known."""
-    rate = run.settings.get("lr")
-    if isinstance(rate, float | int) and rate > 0:
-        return f"--lr {float(f'{rate * factor:.2g}'):g}"
-    return "a higher --lr" if factor > 1 else "a lower --lr"
+    """Name the learning rate times a factor, as an option to type; "a higher --lr" where the run's is not known.
+
+    Where that would still be `FAR` from the rate that is usual for the run's method, the usual one is named.
+    """
+    method, rate = run.settings.get("method"), run.settings.get("lr")
+    usual = None if method is None else FULL_LR if method == "full" else LORA_LR
+    rate = usual if rate is None else rate
+    if not isinstance(rate, float | int) or rate <= 0:
+        return "a higher --lr" if factor > 1 else "a lower --lr"
+    told = rate * factor
+    if usual and (told * FAR < usual if factor > 1 else told > usual * FAR):
+        told = usual
+    return f"--lr {float(f'{told:.2g}'):g}"
 
 
 def more_weights(run: RunFiles) -> str:

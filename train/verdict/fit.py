@@ -16,6 +16,7 @@ from train.verdict.finding import (
     SURE,
     Finding,
     Level,
+    beyond_chance,
     gap_of,
     mean_of,
     more_weights,
@@ -23,7 +24,7 @@ from train.verdict.finding import (
     times_rate,
     val_records,
 )
-from train.verdict.trend import between, noise_sd, rise_of
+from train.verdict.trend import between, chance_of_rise, noise_sd, rise_of
 
 AGAINST = 2.0
 """Times the largest movement against it that a rise must have: of curves at rest with normal noise, 1 in 150 has."""
@@ -40,6 +41,9 @@ REPEATED = 0.2
 NGRAM, MIN_WORDS, MIN_ANSWERS = 4, 12, 4
 """Words of a gram; words an answer must have to repeat any; answers before and after that must be there."""
 
+LEARNT_SHARE = 0.1
+"""Share of the loss before training that is learnt something too, where it is less than `LEARNT`: of a low loss little
+can fall."""
 STEEP = 0.15
 """Share of the whole fall that came in the last quarter of the run: an even fall has 0.25, one that has come to rest
 under a decaying learning rate below 0.05."""
@@ -92,13 +96,14 @@ def _risen(run: RunFiles, val: Curve, gap: dict[str, float] | None) -> Finding |
     few = (val_records(run) or MIN_RECORDS) < MIN_RECORDS
     level: Level = "problem" if worse else "warning" if rise.height >= RISEN and not few else "note"
     epoch = run.curve("epoch")
-    where = f"step {rise.low_step}" + (f" (epoch {int(epoch.at(rise.low_step)) + 1})" if len(epoch) else "")
-    training = f"the training loss went from {then[0]:.3f} to {now[0]:.3f}" if then and now else ""
+    named = f"step {rise.low_step}" + (f" (epoch {int(epoch.at(rise.low_step)) + 1})" if len(epoch) else "")
+    where = f"at {named}" if rise.low_step else "before training"
+    training = f", while the training loss went from {then[0]:.3f} to {now[0]:.3f}" if then and now else ""
     return Finding(
         "over-fitting",
         level,
-        f"The validation loss was lowest at {where}, {rise.low:.3f}, and has risen to {rise.last:.3f} since, while "
-        f"{training}." + (" That is worse than before training." if worse else ""),
+        f"The validation loss was lowest {where}, {rise.low:.3f}, and has risen to {rise.last:.3f} since{training}."
+        + (" That is worse than before training." if worse else ""),
         {
             "rise": round(rise.height, 4),
             "noise": round(rise.noise, 4),
@@ -109,7 +114,10 @@ def _risen(run: RunFiles, val: Curve, gap: dict[str, float] | None) -> Finding |
             **({"gap": gap} if gap else {}),
         },
         f"Stop at step {rise.low_step}: best/ holds those weights. Next time fewer epochs, "
-        f"a lower rate ({times_rate(run, 0.5)}), or more and more varied data.",
+        f"a lower rate ({times_rate(run, 0.5)}), or more and more varied data."
+        if rise.low_step
+        else f"No weights of this run are better than the base model's. Try a lower rate ({times_rate(run, 1 / 5)}), "
+        "fewer epochs, or more and more varied data.",
     )
 
 
@@ -123,17 +131,27 @@ def _around(train: Curve, val: Curve, step: int) -> tuple[float, float] | None:
 
 
 def _risen_sources(run: RunFiles) -> Iterator[Finding]:
-    """A source rises from its lowest validation loss while the mean of all sources does not."""
+    """A source rises from its lowest validation loss while the mean of all sources does not.
+
+    Of many sources at rest some seem to rise: each must do so beyond what chance makes of any of them.
+    """
     if len(run.val_by_source) < 2:
         return
-    for source, val in run.val_by_source.items():
-        if len(val) < MIN_EVALUATIONS or (val_records(run, source) or 0) < MIN_RECORDS:
-            continue
-        rise = rise_of(val)
+    seen = {
+        source: val
+        for source, val in run.val_by_source.items()
+        if len(val) >= MIN_EVALUATIONS and (val_records(run, source) or 0) >= MIN_RECORDS
+    }
+    rises = [rise_of(val) for val in seen.values()]
+    chances = [
+        chance_of_rise(between(val, rise.low_step, math.inf)) for val, rise in zip(seen.values(), rises, strict=True)
+    ]
+    held = beyond_chance(chances)
+    for (source, val), rise, chance, sure in zip(seen.items(), rises, chances, held, strict=True):
         own = run.train_by_source.get(source, run.curve("loss"))
         then, now = _around(own, val, rise.low_step), _around(own, val, int(val.step[-1]))
         falls = then is not None and now is not None and now[0] < then[0]
-        if rise.height >= max(RISEN, AGAINST * rise.noise) and rise.tau >= RISING and falls:
+        if sure and rise.height >= max(RISEN, AGAINST * rise.noise) and rise.tau >= RISING and falls:
             yield Finding(
                 "over-fitting",
                 "warning",
@@ -145,6 +163,8 @@ def _risen_sources(run: RunFiles) -> Iterator[Finding]:
                     "noise": round(rise.noise, 4),
                     "lowest": {"step": rise.low_step, "loss": round(rise.low, 4)},
                     "tau": round(rise.tau, 2),
+                    "chance": float(f"{chance:.2g}"),
+                    "sources": len(seen),
                 },
                 f"Show {source} less often (a lower weight: sft curate select), or add rows to it.",
             )
@@ -205,8 +225,11 @@ def under_fitting(run: RunFiles, *, over: bool) -> Iterator[Finding]:
     if len(val) < 2 or val.step[0] != 0 or not run.ended:
         return
     start, low = float(val.value[0]), float(val.value.min())
+    if nothing_left(run, low):
+        return
     higher = times_rate(run, 5)
-    if start - low < LEARNT and float(val.value[-1]) - start < LEARNT:
+    learnt = min(LEARNT, LEARNT_SHARE * start)
+    if start - low < learnt and float(val.value[-1]) - start < LEARNT:
         paired = _paired(run)
         yield Finding(
             "under-fitting",
@@ -216,8 +239,22 @@ def under_fitting(run: RunFiles, *, over: bool) -> Iterator[Finding]:
             f"Raise the rate ({higher}), train for more steps, or {more_weights(run)}. At perplexity "
             f"{perplexity(start)} the base model may also know this data already.",
         )
-    elif start - low >= LEARNT and len(val) >= MIN_EVALUATIONS and not over:
+    elif start - low >= learnt and len(val) >= MIN_EVALUATIONS and not over:
         yield from _unfinished_fall(run, higher)
+
+
+def nothing_left(run: RunFiles, loss: float) -> bool:
+    """Whether a validation loss is so low that no run could teach much more: a cross-entropy does not fall below 0.
+
+    It is where less than `LEARNT` remains, or where the records' mean cannot be told from 0.
+    """
+    if loss < LEARNT or run.records is None:
+        return loss < LEARNT
+    rows = run.records.filter((pl.col("split") == "val") & pl.col("loss").is_not_null())
+    if rows.height < MIN_RECORDS:
+        return False
+    mean, se = mean_of(rows["loss"], rows["n_target_tokens"])
+    return mean < SURE * se
 
 
 def _unfinished_fall(run: RunFiles, higher: str) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from schemas.run_files import Curve, Floats, RunFiles
-from train.verdict.finding import MIN_STEPS, Finding, times_rate
+from train.verdict.finding import MIN_STEPS, Finding, broke, times_rate
 from train.verdict.trend import noise_sd, smoothed
 
 LEAP = 0.5
@@ -21,7 +21,8 @@ scale overflows a few times at the start, and every 2,000 steps after."""
 SCALER_STEPS = 20
 """Steps at the start in which a loss scaler may overflow: it begins at 2^16 and halves."""
 EXPLOSION = 10.0
-"""Times the usual gradient norm: clipping makes one harmless, and a repeated one says that the rate is too high."""
+"""Times the usual gradient norm: clipping makes one harmless, and a repeated one says that the rate is too high. One
+that --clip lets pass as it is counts as none: norms are a thousandth of it where all is learnt."""
 BEFORE = 20
 """Steps before one whose median is its usual norm. Norms fall with the loss, so the first ones of a run that learns
 well stand far above the median of the whole."""
@@ -33,17 +34,21 @@ def instability(run: RunFiles) -> Iterator[Finding]:
     """Find what broke, or nearly so: a loss that is no number or leaps, spikes, explosions, overflows."""
     train = run.curve("loss")
     lower = times_rate(run, 1 / 3)
-    steps = sorted({*run.not_finite, *(spike.step for spike in run.spikes if spike.expected is None)})
+    steps = broke(run)
     if steps:
         ids = [record.id for spike in run.spikes if spike.expected is None for record in spike.records]
         named = f" ({', '.join(one[:12] for one in ids[:3])})" if ids else ""
+        if set(steps) <= set(run.val_not_finite):  # no step was to blame
+            what, look = "validation loss", ""
+        else:
+            what, look = "loss or the gradient", f", and look at that step's records{named}"
         yield Finding(
             "instability",
             "problem",
-            f"The loss or the gradient was no number at step {steps[0]}"
+            f"The {what} was infinite or no number at step {steps[0]}"
             + (f", and at {len(steps) - 1} later ones." if len(steps) > 1 else "."),
             {"steps": steps[:20], "records": ids[:20]},
-            f"Lower the rate ({lower}) or --clip, warm up for longer, and look at that step's records{named}.",
+            f"Start anew with a lower rate ({lower}) or --clip, and a longer warm-up (--warmup-ratio 0.1){look}.",
         )
     elif len(train) >= MIN_STEPS:
         yield from _leap(run, train, lower)
@@ -83,7 +88,8 @@ def _leap(run: RunFiles, train: Curve, lower: str) -> Iterator[Finding]:
             f"Training broke: its mean loss was {means.value[lowest]:.3f} at step {int(means.step[lowest])} and is "
             f"{means.value[-1]:.3f} at the end.",
             {"risen": round(risen, 4), "noise": round(noise, 4), "lowest_step": int(means.step[lowest])},
-            f"Lower the rate ({lower}), warm up for longer (--warmup-ratio 0.1), and use best/.",
+            f"Lower the rate ({lower}), warm up for longer (--warmup-ratio 0.1)"
+            + (", and use best/." if len(val) and val.step[int(np.argmin(val.value))] > 0 else "."),
         )
     elif over >= least and not hard_first:
         worse = len(val) > 1 and float(val.value[-1]) > float(val.value[0])
@@ -128,7 +134,9 @@ def _explosions(run: RunFiles, lower: str) -> Iterator[Finding]:
     if len(norm) < MIN_STEPS:
         return
     late = norm.step > WARMED * norm.step[-1]
-    explodes = late & (norm.value > EXPLOSION * np.maximum(_before(norm.value), 1e-12))
+    clip = run.settings.get("clip")
+    least = float(clip) if isinstance(clip, float | int) else 1e-12
+    explodes = late & (norm.value > np.maximum(EXPLOSION * _before(norm.value), least))
     wild, values = norm.step[explodes], norm.value[explodes]
     if len(wild) >= 3 and len(wild) > SHARE_OF_STEPS * late.sum():
         yield Finding(

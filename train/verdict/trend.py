@@ -96,6 +96,21 @@ def slope_of(curve: Curve) -> Slope:
     return Slope(per_step, math.sqrt(variance / spread * (1 + r) / (1 - r)))
 
 
+def chance_of_rise(curve: Curve) -> float:
+    """Give how likely the line through a curve at rest is as steep upwards as this one by chance (Student's t).
+
+    1 for fewer than three points.
+    """
+    if len(curve) < 3:
+        return 1.0
+    from scipy.special import stdtr  # noqa: PLC0415 # a tenth of a second
+
+    slope = slope_of(curve)
+    if slope.se == 0:
+        return float(slope.per_step <= 0)
+    return float(stdtr(len(curve) - 2, -slope.per_step / slope.se))
+
+
 def between(curve: Curve, start: float, end: float) -> Curve:
     """Give the part of a curve after `start`, up to `end`."""
     inside = (curve.step > start) & (curve.step <= end)

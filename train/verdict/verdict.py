@@ -30,6 +30,7 @@ from train.verdict.finding import (
     Finding,
     Kind,
     Level,
+    broke,
     gap_of,
     mean_of,
     perplexity,
@@ -37,8 +38,8 @@ from train.verdict.finding import (
     times_rate,
     val_records,
 )
-from train.verdict.fit import over_fitting, under_fitting
-from train.verdict.instability import instability
+from train.verdict.fit import nothing_left, over_fitting, under_fitting
+from train.verdict.instability import LEAP, instability
 from train.verdict.trend import between, slope_of
 
 FORGOTTEN = (0.02, 0.1, 0.3)
@@ -68,9 +69,9 @@ def kinds(findings: tuple[Finding, ...]) -> list[Kind]:
 def judge(run: RunFiles) -> tuple[Finding, ...]:
     """Say what a run came to: the worst first, at least one finding. `healthy` stands alone."""
     unstable = list(instability(run))
-    broke = any(finding.level == "problem" for finding in unstable)
+    failed = any(finding.level == "problem" for finding in unstable)
     found = [*unstable, *over_fitting(run)]
-    if not broke:  # what a broken run did not learn is no matter of too few steps
+    if not failed:  # what a broken run did not learn is no matter of too few steps
         found += under_fitting(run, over=any(finding.kind == "over-fitting" for finding in found))
         found += _worse(run) if not found else ()
     found += [*_forgetting(run), *_inconclusive(run)]
@@ -85,9 +86,12 @@ def judge(run: RunFiles) -> tuple[Finding, ...]:
 def _worse(run: RunFiles) -> Iterator[Finding]:
     """The validation loss ended above its start, and neither its course nor the training loss says why."""
     val = run.evaluations
-    if len(val) < MIN_EVALUATIONS or val.step[0] != 0 or val.value[-1] - val.value[0] < LEARNT:
+    if len(val) < 2 or val.step[0] != 0:
         return
     start, last = float(val.value[0]), float(val.value[-1])
+    few = len(val) < MIN_EVALUATIONS  # too few for a trend; so much worse in each of them is no noise
+    if last - start < LEARNT or (few and float(val.value[1:].min()) - start < LEAP):
+        return
     yield Finding(
         "instability",
         "problem",
@@ -108,7 +112,8 @@ def _forgetting(run: RunFiles) -> Iterator[Finding]:
                 "forgetting",
                 level,
                 f"On {general.reference or 'the general set'} perplexity went from {perplexity(general.before)} to "
-                f"{perplexity(general.after)}, {math.expm1(min(change, 60)):+.0%}, over {general.records:,} records.",
+                f"{perplexity(general.after)}, {math.expm1(min(change, 7)):+,.0%}{' and more' if change > 7 else ''}, "
+                f"over {general.records:,} records.",
                 {
                     "change": round(change, 4),
                     "se": round(se, 4),
@@ -159,6 +164,8 @@ def _worse_sources(run: RunFiles) -> Iterator[Finding]:
 
 
 def _inconclusive(run: RunFiles) -> Iterator[Finding]:
+    if broke(run):  # what ended is no run that was too short
+        return
     val, steps = run.evaluations, run.curve("loss")
     records = val_records(run)
     done = int(steps.step[-1]) if len(steps) else 0
@@ -204,6 +211,15 @@ def _healthy(run: RunFiles) -> Finding:
     }
     if gap := gap_of(run):
         evidence["gap"] = gap
+    if nothing_left(run, start):
+        return Finding(
+            "healthy",
+            "ok",
+            f"There was nothing left to learn: the validation loss was {start:.3f} before training already (perplexity "
+            f"{perplexity(start)}), and is {last:.3f}. Nothing leapt, and nothing that was measured got worse.",
+            evidence,
+            f"See whether the base model answers as well (sft eval {run.path}), and train on what it cannot do yet.",
+        )
     return Finding(
         "healthy",
         "ok",

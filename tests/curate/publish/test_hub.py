@@ -13,7 +13,7 @@ from schemas.dataset import Dataset
 from schemas.errors import ConfigError, SftError, StoreError
 from schemas.manifest import Source
 from tests.curate.publish.conftest import ABOUT, version
-from tests.curate.publish.hub_server import Hub, Repo, serve
+from tests.hub import Hub, Repo, serve
 
 TOKEN = "hf_only_for_this_test"  # noqa: S105 # the server takes any
 

@@ -4,11 +4,13 @@ import re
 from xml.etree import ElementTree
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from markupsafe import Markup
 
 from curate.diff.account import Transition
 from curate.measures import Shares
-from curate.report.charts import MOST_BARS, compact, histogram, mix, shares
+from curate.report.charts import MOST_BARS, compact, exponential, histogram, mix, rules, shares, shortened
 from curate.report.flow import MOST_ENDS, Flow, flow_chart, transition_chart
 from schemas.manifest import StageCount
 from schemas.stages import STAGES as ORDER
@@ -148,3 +150,33 @@ def test_rows_whose_fate_is_the_same_are_not_drawn() -> None:
 )
 def test_numbers_below_an_axis_are_short(value: float, text: str) -> None:
     assert compact(value) == text
+
+
+@given(low=st.floats(1e-9, 1e9), span=st.floats(1.001, 1e12), most=st.integers(2, 8), log=st.booleans())
+def test_rules_lie_within_a_scale_in_order_and_are_few(low: float, span: float, most: int, *, log: bool) -> None:
+    found = rules(low, low * span, most, log=log)
+    assert found == sorted(set(found))
+    assert len(found) <= most + 2
+    assert all(low <= value <= low * span for value in found)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [(1, 1e6, [1.0, 1e2, 1e4, 1e6]), (3, 90, [5.0, 10.0, 20.0, 50.0]), (210, 340, [250.0, 300.0])],
+)
+def test_rules_of_decades_are_powers_of_ten_and_within_one_they_are_even(
+    low: float, high: float, said: list[float]
+) -> None:
+    assert rules(low, high, 4, log=True) == said
+
+
+def test_long_names_that_begin_alike_are_told_apart() -> None:
+    cut = [shortened(f"somebody/with-a-long-name/part-{n}", 16) for n in range(3)]
+    assert len(set(cut)) == 3
+    assert all(len(name) == 16 for name in cut)
+    assert shortened("short", 16) == "short"
+
+
+@pytest.mark.parametrize(("value", "said"), [(3.14e26, "3.1e26"), (2e6, "2.0e6"), (1.5e-4, "1.5e-4"), (-4e7, "-4.0e7")])
+def test_what_has_more_digits_than_anybody_reads_is_a_power_of_ten(value: float, said: str) -> None:
+    assert exponential(value) == said

@@ -53,13 +53,25 @@ def test_a_chart_has_no_style_no_definition_and_no_reference() -> None:
     long = of([float(v) for v in np.random.default_rng(0).normal(2, 1, 5000)])
     drawn = [Line("raw", long, "before", "raw"), Line("smooth", long, "before", "smooth"),
              Line("dots", of([1.0, 2.0, 3.0]), "after", "dots")]  # fmt: skip
-    made = lines("a", SCRIPT, drawn, wide=True, marks=[Mark(2, SCRIPT)], trouble=of([9.0] * 100))
+    made = lines("a", SCRIPT, drawn, size="wide", marks=[Mark(2, SCRIPT)], trouble=of([9.0] * 100))
     assert not re.search(r"<use|<defs|href|style=|<script", made)
     assert made.count("f-before") >= 1, "the spread of the raw line is there"
     assert len(re.findall(r's-gone"', made)) >= 3, "100 dots are three paths"
-    assert lines("a", SCRIPT, drawn, wide=True) == lines("a", SCRIPT, drawn, wide=True)
+    assert lines("a", SCRIPT, drawn, size="wide") == lines("a", SCRIPT, drawn, size="wide")
 
 
 def test_a_chart_says_in_words_where_its_lines_begin_and_end() -> None:
     made = lines("a", "Loss", [Line("training", of([2.5, 2.0, 1.25]), "before")])
     assert "training goes from 2.5 at step 0 to 1.25 at step 2." in made
+
+
+def test_a_line_of_one_point_is_a_dot() -> None:
+    """A path of one point draws nothing."""
+    made = lines("a", "Loss", [Line("training", of([2.0]), "before", "smooth")])
+    assert 'stroke-linecap="round"' in made
+
+
+def test_rules_stand_at_round_values() -> None:
+    made = lines("a", "Rate", [Line("rate", of([0.0, 2e-3]), "after")], from_zero=True)
+    for value in (">0<", ">1e-3<", ">2e-3<"):
+        assert value in made

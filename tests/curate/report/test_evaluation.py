@@ -142,6 +142,14 @@ def test_a_file_that_is_full_says_what_it_leaves_out(monkeypatch: pytest.MonkeyP
     assert "of 24 answers are in this page" in html
 
 
+def test_an_answer_that_has_little_of_its_reference_is_shown_as_it_is_and_one_like_it_has_its_words_marked() -> None:
+    near = row(1, answer("lamp 1 is dim", 0.7), None)
+    far = row(2, answer("Nobody ever asked that.", 0.0), None)
+    html = evaluation_page(summary(base=False), [near, far])
+    assert "<ins>dim</ins>" in html
+    assert ">Nobody ever asked that.</dd>" in html
+
+
 @pytest.fixture(scope="module")
 def chromium() -> Generator[Any]:
     with browser() as started:
@@ -182,6 +190,17 @@ def test_the_page_complains_of_nothing_asks_for_nothing_fits_and_shows_markup_as
     assert SCRIPT in text
     assert IMAGE in text
     assert "abcU+202Edef" in text
+
+
+def test_on_a_phone_no_picture_is_cut_off_and_tiles_leave_no_gap(opened: Any) -> None:
+    page = opened(PHONE).page
+    assert page.evaluate("[...document.querySelectorAll('.scroll .chart')].length") == 0
+    assert (
+        page.evaluate("Math.max(...[...document.querySelectorAll('.chart')].map(e => e.clientWidth))") <= PHONE["width"]
+    )
+    ends = page.evaluate("""[...document.querySelectorAll('.tiles > :last-child')].map(
+        e => e.parentElement.getBoundingClientRect().right - e.getBoundingClientRect().right)""")
+    assert max(ends) <= 1, "the border"
 
 
 def test_search_and_filters_show_what_they_name(opened: Any) -> None:

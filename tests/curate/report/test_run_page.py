@@ -5,10 +5,12 @@ import re
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from curate.diff.redaction import MASK
-from curate.report.run import named_records, run_page, source_lines, summary
+from curate.report.run import named_records, run_page
+from curate.report.run_figures import perplexity, source_lines, summary
 from curate.samples import SampleRow
 from schemas.run_files import read_run
 from tests.curate.report.accounts import IMAGE, SCRIPT
@@ -120,8 +122,6 @@ def test_what_pii_redacted_since_is_masked_in_samples(tmp_path: Path) -> None:
 
 
 def test_hardest_worse_and_never_learned_records_are_told_apart(tmp_path: Path) -> None:
-    import polars as pl
-
     rows = record_rows(400, 60)
     changed = rows.with_row_index("i").with_columns(
         loss=pl.when(pl.col("i") == 7).then(pl.col("loss_before")).when(pl.col("i") == 410).then(9.0).otherwise("loss")
@@ -158,3 +158,38 @@ def test_a_run_that_has_not_ended_says_how_to_go_on(tmp_path: Path) -> None:
     assert "has not ended" in page
     assert f"sft train --resume --out {folder}" in page
     assert IMAGE not in page
+
+
+def test_a_source_without_a_curve_has_no_empty_chart(tmp_path: Path) -> None:
+    rows = record_rows(400, 60).with_columns(
+        source=pl.when(pl.int_range(pl.len()) % 2 == 0).then(pl.lit("scored only"))
+    )
+    page = page_of(healthy_run(tmp_path / "run", records=rows))
+    assert "Loss of dolly by step" in page
+    assert "Loss of scored only by step" not in page
+
+
+def test_losses_that_are_no_number_are_told_where_a_line_goes_past_them(tmp_path: Path) -> None:
+    train: list[float | None] = [2.0] * 60
+    train[30] = None
+    spike = {"step": 31, "loss": None, "expected": 2.0, "records": [{"id": "a" * 32, "source": "dolly", "loss": None}]}
+    page = page_of(healthy_run(tmp_path / "run", train=train, val={0: 2.5, 60: 2.0}, spikes=[spike]))
+    assert "1 measurement was no finite number, first at step 31" in page
+    assert "loss <strong>no number</strong>" in page
+    assert "Orange dots" not in page, "there is none to be drawn"
+
+
+def test_a_perplexity_beyond_reading_is_short() -> None:
+    assert [perplexity(loss) for loss in (1.0, 5.0, 8.0, 60.0, 900.0)] == [
+        "2.72",
+        "148.4",
+        "2,981",
+        "1.1e26",
+        "1.0e304",
+    ]
+
+
+def test_a_long_answer_alone_is_not_called_the_same(tmp_path: Path) -> None:
+    page = page_of(healthy_run(tmp_path / "run", samples=answers({0: ["word " * 900]})))
+    assert "more characters" in page
+    assert "characters the same" not in page

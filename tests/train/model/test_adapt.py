@@ -165,6 +165,12 @@ def test_a_target_that_is_no_linear_layer_is_refused_with_those_that_are(
         adapt(load_base(config, []), config)
 
 
+def test_adapters_on_a_head_whose_rows_are_trained_are_refused(saved: Callable[..., Path]) -> None:
+    config = TrainConfig(model=str(saved()), device="cpu", add_tokens=NEW, lora_targets=("lm_head", "q_proj"))
+    with pytest.raises(ConfigError, match="--lora-targets: lm_head: --add-tokens trains rows of it"):
+        adapt(load_base(config, []), config)
+
+
 def test_new_tokens_under_a_head_with_a_bias_are_refused(saved: Callable[..., Path]) -> None:
     config = TrainConfig(model=str(saved()), device="cpu", add_tokens=NEW)
     base = load_base(config, [])

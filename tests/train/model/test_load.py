@@ -87,6 +87,19 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
         choose_device(TrainConfig(model="x", device="cuda"))
 
 
+def test_more_processes_than_gpus_are_refused_in_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    torchrun = {"WORLD_SIZE": "3", "LOCAL_WORLD_SIZE": "3", "RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+    for name, value in {**torchrun, "LOCAL_RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(ConfigError, match="3 processes on a machine with 2 GPUs"):
+        choose_device(TrainConfig(model="x"))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    assert choose_device(TrainConfig(model="x")).device == torch.device("cuda", 0)
+
+
 def test_gpt2_trains_packed_with_its_attention_dropout_silenced_and_said(
     tmp_path: Path, tokenizer: PreTrainedTokenizerFast, encoded: Encoded
 ) -> None:

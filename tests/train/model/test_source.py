@@ -12,8 +12,8 @@ from transformers import AutoModelForCausalLM
 
 from schemas.errors import ModelError
 from schemas.train_config import TrainConfig
+from tests.hub import COMMIT, Hub, serve
 from tests.train.model.conftest import logits_of
-from tests.train.model.hub import COMMIT, Hub, serve
 from train.model import source
 from train.model.base import Base
 from train.model.load import load_base
@@ -50,7 +50,7 @@ def test_a_model_of_the_hub_is_what_its_commit_says(hub: Hub, saved: Callable[..
     folder = saved()
     (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n# A model\n")
     (folder / "consolidated.safetensors").write_bytes(b"the same weights in another format")
-    hub.repos["org/small"] = folder
+    hub.models["org/small"] = folder
     base = load("org/small", revision=revision)
     assert base.digest == f"hub:{COMMIT}"
     assert base.model.name_or_path == "org/small"
@@ -60,13 +60,13 @@ def test_a_model_of_the_hub_is_what_its_commit_says(hub: Hub, saved: Callable[..
     torch.testing.assert_close(
         logits_of(base.model, [1, 2, 3]), logits_of(AutoModelForCausalLM.from_pretrained(folder), [1, 2, 3])
     )
-    assert not any("consolidated" in path for path in hub.asked if "resolve" in path)
+    assert not any("consolidated" in path for _, path in hub.asked if "resolve" in path)
 
 
 def test_what_was_fetched_is_found_again_without_a_network(
     hub: Hub, saved: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hub.repos["org/small"] = saved()
+    hub.models["org/small"] = saved()
     load("org/small")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     hub.asked.clear()
@@ -89,8 +89,8 @@ def test_what_the_hub_refuses_is_one_line_that_says_what_to_do(
     hub: Hub, saved: Callable[..., Path], name: str, settings: dict[str, str], said: str
 ) -> None:
     folder = saved()
-    hub.repos |= {"org/small": folder, "org/gated": folder, "org/broken": folder}
-    hub.refuse |= {"org/gated": (403, "GatedRepo"), "org/broken": (500, "Boom")}
+    hub.models |= {"org/small": folder, "org/gated": folder, "org/broken": folder}
+    hub.refuse |= {"org/gated/resolve": (403, "GatedRepo"), "org/broken/resolve": (500, "Boom")}
     with pytest.raises(ModelError, match=said) as error:
         load(name, **settings)
     assert "\n" not in str(error.value)
@@ -128,10 +128,10 @@ def test_pickled_weights_are_refused_with_how_to_convert_them(saved: Callable[..
 def test_pickled_weights_of_the_hub_are_not_even_fetched(hub: Hub, saved: Callable[..., Path]) -> None:
     folder = saved()
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-    hub.repos["org/old"] = folder
+    hub.models["org/old"] = folder
     with pytest.raises(ModelError, match=r"no model\.safetensors.*a pickle can run code.*Convert"):
         load("org/old")
-    assert not any("pytorch_model" in path for path in hub.asked if "resolve" in path)
+    assert not any("pytorch_model" in path for _, path in hub.asked if "resolve" in path)
 
 
 def test_weights_that_an_index_names_and_nobody_has_are_refused(saved: Callable[..., Path]) -> None:
@@ -227,6 +227,18 @@ def test_code_that_is_trusted_is_named_and_belongs_to_the_digest(
     assert any("runs the code of" in note and "modeling_ours.py" in note for note in base.notes)
     (with_code / "modeling_ours.py").write_text(CODE + "\n# another\n")
     assert load(with_code, trust_remote_code=True).digest != base.digest
+
+
+def test_code_that_is_trusted_and_absent_or_no_python_is_one_line(
+    with_code: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    (with_code / "modeling_ours.py").write_text("def broken(:")
+    with pytest.raises(ModelError, match=r"its tokenizer cannot be loaded \(SyntaxError"):
+        load(with_code, trust_remote_code=True)
+    (with_code / "modeling_ours.py").unlink()
+    with pytest.raises(ModelError, match=r"names Python that is not there \(modeling_ours.OurConfig"):
+        load(with_code, trust_remote_code=True)
 
 
 def test_code_of_another_repository_is_refused(with_code: Path) -> None:

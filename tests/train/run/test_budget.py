@@ -37,6 +37,8 @@ def test_the_rate_has_fallen_when_the_time_is_up_and_the_ending_fits_into_the_li
 def test_a_limit_that_is_over_before_the_first_step_is_refused_saying_what_took_the_time() -> None:
     with pytest.raises(ConfigError, match=r"--max-cost: its 100 s are over before the first step.*took 95 s"):
         Budget(100.0, "cost", reserve=10.0).check(95.0)
+    with pytest.raises(ConfigError, match=r"its 0.036 s are over .* took 11 s; expected .* higher --max-hours"):
+        Budget(0.036, "hours").check(11.0)
     Budget(100.0, "cost", reserve=10.0).check(80.0)
     Budget(None, "hours").check(1e9)
 

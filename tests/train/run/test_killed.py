@@ -9,11 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.train.run.test_loop import lines, run_in, same, weights_of
+from tests.train.run.short_run import lines, same, weights_of
 from train.run import loop
 from train.run.parts import Run
-
-__all__ = ["run_in"]  # a fixture
 
 DEADLINE_S = 60
 

@@ -19,6 +19,7 @@ from train.model import tiny
 from train.model.trainee import Trainee
 from train.run import checkpoint
 from train.run import run as run_module
+from train.run.budget import Clock
 from train.run.folder import RunFolder
 from train.run.run import Data, prepare, run
 
@@ -140,6 +141,37 @@ def test_after_a_failed_preflight_the_same_folder_can_be_used(model_folder: Path
         run(config_of(model_folder, max_tokens=16), data_of([long_one(i) for i in range(12)]), out, Watcher())
     assert len((out / "rejected.jsonl").read_text().splitlines()) == 12
     run(config_of(model_folder, max_steps=1), data_of(make_records(12)), out, Watcher())
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+@pytest.mark.parametrize("spent_on", ["loading", "measuring"])
+def test_a_limit_that_is_over_before_step_1_leaves_the_folder_free_for_a_start_with_more(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spent_on: str, *, resumed: bool
+) -> None:
+    data, out, config = data_of(make_records(12)), tmp_path / "run", config_of(model_folder, max_steps=1, max_hours=1.0)
+    measure, spent = run_module.measure_before, [0.0]
+    monkeypatch.setattr(Clock, "seconds", lambda _: spent[0])
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def slow(*arguments: Any) -> Any:
+        spent[0] = 7200.0
+        return measure(*arguments)
+
+    if resumed:
+        monkeypatch.setattr(run_module, "measure_before", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(config, data, out, Watcher())
+    spent[0] = 7200.0 if spent_on == "loading" else 0.0
+    monkeypatch.setattr(run_module, "measure_before", slow if spent_on == "measuring" else killed)
+    with pytest.raises(ConfigError, match=r"over before the first step.*Nothing was trained"):
+        run(config, data, out, Watcher(), resume=resumed)
+    with pytest.raises(ConfigError, match=r"no run in this folder.*Start it without --resume"):
+        run(config, data, out, Watcher(), resume=True)
+    monkeypatch.setattr(run_module, "measure_before", measure)
+    more = config.model_copy(update={"max_hours": 3.0})
+    assert run(more, data, out, Watcher()).ending.cursor.step == 1
 
 
 def long_one(number: int) -> Record:

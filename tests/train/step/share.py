@@ -1,12 +1,14 @@
-"""One of two processes of test_sharding.py: trains some steps, and saves what it measured."""
+"""One of two processes of test_sharding.py: trains some steps, saves what it measured, and is left by the other."""
 
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
 
+from schemas.errors import ConfigError, SftError
 from schemas.train_config import TrainConfig
 from tests.train.world import make_records, small_llama
 from train.model.adapt import adapt
@@ -14,6 +16,7 @@ from train.model.base import Base
 from train.model.device import choose_device
 from train.model.tiny import tiny_tokenizer
 from train.plan import make_plan
+from train.run import checkpoint
 from train.run.feed import fed
 from train.run.loop import launch
 from train.run.weights import gathered
@@ -30,8 +33,15 @@ KINDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 """Settings and model of each case. Rows are odd in number, so that passes without rows occur."""
 
 
-def trained(kind: str) -> dict[str, torch.Tensor]:
-    """Train five steps; give losses and norms of the steps, and the weights after them."""
+SLOW_S = 0.5
+"""How long the leader takes to write a checkpoint: ages for a process that does not wait for it."""
+
+
+def trained(kind: str, checkpoints: Path | None = None) -> dict[str, torch.Tensor]:
+    """Train five steps; give losses and norms of the steps, and the weights after them.
+
+    With a folder for checkpoints also `early`: how many processes left `checkpoint.save` before one was there.
+    """
     settings, shape = KINDS[kind]
     config = TrainConfig(model="small", device="cpu", batch=14, max_steps=5, max_tokens=64, **settings)
     records = make_records(21)
@@ -56,17 +66,38 @@ def trained(kind: str) -> dict[str, torch.Tensor]:
         found["norms"].append(reading.host[0])
     idles = processes.add_up(torch.tensor(idle))
     stacked = {name: torch.stack(values) for name, values in found.items()}
-    return {**stacked, **gathered(trainee), "idle": idles}
+    weights = gathered(trainee)
+    elsewhere = 0 if processes.leads() else sum(map(torch.numel, weights.values()))
+    made = {**stacked, **weights, "idle": idles, "elsewhere": processes.add_up(torch.tensor(elsewhere))}
+    if checkpoints is not None:
+        identity = checkpoint.Identity("", "", "", "", "")
+        saved = checkpoint.save(checkpoints, checkpoint.Cursor(5), identity, trainee=trainee, updater=updater)
+        made["early"] = processes.add_up(torch.tensor(int(not saved.is_dir())))
+    return made
+
+
+def slowly(*arguments: Any) -> None:
+    time.sleep(SLOW_S)
+    save_file(*arguments)
 
 
 def main() -> None:
     torch.set_num_threads(1)
     place = Path(sys.argv[1])
-    with processes.together(cuda=False):
-        for kind in KINDS:
-            made = trained(kind)
-            if processes.leads():
-                save_file({name: tensor.contiguous() for name, tensor in made.items()}, place / f"{kind}.safetensors")
+    checkpoint.save_file = slowly
+    try:
+        with processes.together(cuda=False):
+            for kind in KINDS:
+                made = trained(kind, place / "checkpoints" if kind == "full" else None)
+                if processes.leads():
+                    held = {name: tensor.contiguous() for name, tensor in made.items()}
+                    save_file(held, place / f"{kind}.safetensors")
+            if not processes.leads():
+                raise ConfigError("the second process", "an error of its own")
+            processes.wait()
+    except SftError as error:
+        told = f"{processes.ranks()} joined; {type(error).__name__}: {error}"
+        (place / f"{processes.started_as()}.txt").write_text(told)
 
 
 if __name__ == "__main__":

@@ -38,10 +38,22 @@ def test_two_processes_give_the_losses_norms_and_weights_of_one(shared: Path, ki
     found, expected = load_file(shared / f"{kind}.safetensors"), trained(kind)
     assert found.pop("idle") > 0, "no process was ever without rows: the case does not test that"
     assert expected.pop("idle") == 0
+    assert found.pop("elsewhere") == expected.pop("elsewhere") == 0, "only the leader has room for whole weights"
+    found.pop("early", None)
     assert found.keys() == expected.keys()
     for name, tensor in expected.items():
         difference = (found[name] - tensor).norm() / tensor.norm().clamp_min(1e-12)
         assert difference <= TOLERANCE, name
+
+
+def test_nobody_leaves_a_checkpoint_that_the_leader_still_writes(shared: Path) -> None:
+    assert load_file(shared / "full.safetensors")["early"] == 0
+
+
+def test_a_process_that_fails_is_waited_for_until_it_has_told_why(shared: Path) -> None:
+    assert (shared / "1.txt").read_text() == "2 joined; ConfigError: the second process: an error of its own"
+    left = (shared / "0.txt").read_text()
+    assert left.startswith("2 joined; CheckFailedError: process 0 of 2: another process of this run has ended")
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,7 @@ def told(found: Encoded) -> list[Any]:
 
 def test_records_of_a_store_are_those_that_were_put_there(stored: Records) -> None:
     assert list(stored) == rows()
+    assert list(stored.ids()) == [r.id for r in rows()]
     assert len(stored) == len(rows())
     assert [one for part in stored.slices(5) for one in part] == rows()
     assert stored[3] == rows()[3]

@@ -1,4 +1,5 @@
 import unicodedata
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from schemas.errors import ModelError
 from schemas.record import Message, Record
 from tests.train.world import make_records, record
 from train.model.tiny import tiny_tokenizer
+from train.text import rendering
 from train.text.template import Template, encode
 from train.text.tokens import Example
 
@@ -240,3 +242,76 @@ def test_a_record_of_nothing_but_unproven_tool_calls_has_no_targets() -> None:
     turns = (Message("user", "hi"), Message("assistant", "", None, CALL), Message("tool", "a"), Message("user", "so"))
     found = encode([Record("1" * 32, "a", turns)], template_of(HALVES_REFUSED), max_tokens=256)
     assert [r.reason for r in found.refusals] == ["no_targets"]
+
+
+THINKS_AFTER_THE_LAST_QUESTION = (  # as Qwen 3 has it: what came before the last question reads otherwise by itself
+    "{%- set ns = namespace(asked=0) -%}{%- for message in messages if message['role'] == 'user' -%}"
+    "{%- set ns.asked = messages.index(message) -%}{%- endfor -%}{%- for message in messages -%}"
+    "{{- '<|im_start|>' + message['role'] + '\\n' -}}"
+    "{%- if message['role'] == 'assistant' and loop.index0 > ns.asked -%}"
+    "{{- '<think>\\n\\n</think>\\n\\n' -}}{%- endif -%}"
+    "{{- message['content'] + ((message['tool_calls'] | tojson) if message['tool_calls'] else '') -}}"
+    "{{- '<|im_end|>\\n' -}}{%- endfor -%}"
+    "{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n<think>\\n\\n</think>\\n\\n' -}}{%- endif -%}"
+)
+
+
+NUMBERED = CALLS.replace("message['role'] +", "message['role'] + ' %d ' % loop.index0 +").replace(
+    "assistant\n' }}", "assistant %d \n' % (messages | length) }}"
+)
+
+
+def calling(results: list[str], *asked: int) -> Record:
+    """A record that calls a tool for each result, and says nothing; before the calls `asked` the user asks again."""
+    turns = [Message("user", "hi")]
+    for i, result in enumerate(results):
+        turns += [Message("assistant", "so"), Message("user", f"and {i}?")] if i in asked else []
+        turns += [Message("assistant", "", None, CALL.replace("cat", f"cat {i}")), Message("tool", result)]
+    return Record("1" * 32, "a", (*turns, Message("assistant", "it is a pet")))
+
+
+def silent(found: object) -> int:
+    assert isinstance(found, rendering.Rendered)
+    return sum(turn.message.tool_calls is not None for turn in found.turns)
+
+
+def test_many_silent_turns_are_proven_without_rendering_all_that_is_before_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    template = template_of(CALLS)
+    rendered: list[int] = []
+    whole = Template.render
+
+    def counted(self: Template, record: Record, **how: Any) -> str:
+        rendered.append(len(record.messages))
+        return whole(self, record, **how)
+
+    monkeypatch.setattr(Template, "render", counted)
+    one = calling([f"a pet {i}" for i in range(200)])
+    (found,) = rendering.render([one], template)
+    assert silent(found) == 200
+    assert sum(rendered) < 5 * len(one.messages)
+
+
+@pytest.mark.parametrize("text", [CALLS, NUMBERED, THINKS_AFTER_THE_LAST_QUESTION])
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.sampled_from(["5", " 6 ", "", "look_up", "a\n"]), min_size=1, max_size=8), st.sets(st.integers(0, 7))
+)
+def test_silent_turns_stand_where_rendering_all_before_each_of_them_says(
+    text: str, results: list[str], asked: set[int]
+) -> None:
+    template, one = template_of(text), calling(results, *asked)
+    found = rendering.render([one], template)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(rendering, "_framed", lambda *_: None)
+        assert rendering.render([one], template) == found
+
+
+def test_silent_turns_that_cost_too_much_to_prove_are_read_and_no_targets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Results without text leave no place to go by, so each turn is rendered for itself, as many as the bound lets."""
+    monkeypatch.setattr(rendering, "MOST_RENDERED", 60)
+    one, template = calling([""] * 9), template_of(CALLS)
+    (found,) = rendering.render([one], template)
+    assert silent(found) == 5  # 2 x (1 + 3 + 5 + 7 + 9) = 50 turns
+    assert supervised(encode([one], template, max_tokens=2048).examples[0], SESSION_TOKENIZER).count("look_up") == 5

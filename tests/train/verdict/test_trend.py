@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.run_files import curve
-from train.verdict.trend import noise_sd, rise_of, slope_of, smoothed, tau
+from train.verdict.finding import beyond_chance
+from train.verdict.trend import chance_of_rise, noise_sd, rise_of, slope_of, smoothed, tau
 
 values = st.lists(st.floats(-100, 100), min_size=1, max_size=40)
 
@@ -66,3 +67,26 @@ def test_noise_is_told_from_a_trend() -> None:
 def test_a_window_longer_than_the_curve_has_no_means() -> None:
     assert len(smoothed(curve([(1, 1.0)]), 5)) == 0
     assert smoothed(curve(enumerate([1.0, 2.0, 3.0])), 2).value.tolist() == [1.5, 2.5]
+
+
+@pytest.mark.parametrize(
+    ("chances", "held"),
+    [
+        ([], []),
+        ([0.05], [True]),
+        ([0.06], [False]),
+        ([0.03, 0.02], [True, True]),  # 0.02 holds against 0.05 / 2, and then 0.03 alone against 0.05
+        ([0.03, 0.03], [False, False]),
+        ([0.04, 0.001, 0.5], [False, True, False]),
+    ],
+)
+def test_several_tests_hold_by_their_rank(chances: list[float], held: list[bool]) -> None:
+    assert beyond_chance(chances) == held
+
+
+def test_chance_makes_a_rise_as_steep_as_often_as_it_says() -> None:
+    rest = [chance_of_rise(curve(enumerate(np.random.default_rng(seed).normal(0, 1, 8)))) for seed in range(400)]
+    assert np.mean(np.array(rest) <= 0.05) == pytest.approx(0.05, abs=0.02)
+    assert chance_of_rise(curve(enumerate([1.0, 2.0, 3.0]))) < 1e-6
+    assert chance_of_rise(curve(enumerate([1.0, 1.0, 1.0]))) == 1
+    assert chance_of_rise(curve(enumerate([1.0, 2.0]))) == 1

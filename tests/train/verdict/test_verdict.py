@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.run_files import read_run
+from schemas.run_files import curve, read_run
 from tests.runs import answers, falling, healthy_run, record_rows, write_run
 from train.verdict.finding import Finding
 from train.verdict.fit import repeated_share
@@ -249,8 +250,6 @@ def test_a_source_that_is_worse_than_before_while_the_mean_improves_is_named(tmp
 
 def test_of_many_sources_at_rest_chance_makes_none_forgotten(tmp_path: Path) -> None:
     """60 sources at rest beside one that learns, 20 runs: 2 standard errors each would name one in most of them."""
-    from dataclasses import replace
-
     base = read_run(healthy_run(tmp_path / "run"))
     called = 0
     for seed in range(20):
@@ -339,10 +338,6 @@ def test_noise_of_any_shape_on_a_curve_at_rest_is_not_over_fitting(tmp_path: Pat
     called = 0
     base = read_run(healthy_run(tmp_path / "run", train=falling(200, 2.5, 1.0, rate=2), records=None))
     rest = np.array(falling(16, 2.6, 1.6, noise=0, rate=12))
-    from dataclasses import replace
-
-    from schemas.run_files import curve
-
     for seed in range(200):
         noise = SHAPES[shape](np.random.default_rng(seed).normal(0, 1, 16)) * 0.03
         values = curve(zip(range(0, 201, 13), rest + noise, strict=True))
@@ -366,3 +361,107 @@ def test_whatever_the_curves_there_is_a_verdict_that_json_holds(
     assert [set(finding) for finding in written["findings"]] == [
         {"kind", "level", "found", "evidence", "advice"} for _ in found
     ]
+
+
+SOFT = [math.exp(-step / 8) + 1e-3 for step in range(200)]
+
+
+@pytest.mark.parametrize(("wild", "found"), [(0.8, ["healthy"]), (8.0, ["instability"])])
+def test_gradients_that_clipping_lets_pass_do_not_explode(tmp_path: Path, wild: float, found: list[str]) -> None:
+    norms = [wild if step in range(100, 160, 10) else norm for step, norm in enumerate(SOFT)]
+    assert kinds(verdict(tmp_path, grad_norm=norms)) == found
+
+
+def test_over_fitting_from_the_first_step_on_names_no_step_to_stop_at(tmp_path: Path) -> None:
+    val = val_of(*(2.6 + 0.1 * i for i in range(11)))
+    (found, *_) = verdict(tmp_path, val=val, train=falling(200, 2.5, 0.3, rate=3))
+    assert (found.kind, found.level) == ("over-fitting", "problem")
+    assert "lowest before training" in found.found
+    assert "best/" not in found.advice
+    assert "--lr 4e-05" in found.advice
+
+
+def test_a_validation_loss_that_is_no_number_is_told_as_that_and_not_as_too_few_evaluations(tmp_path: Path) -> None:
+    val = {0: 2.6, 20: math.inf, 40: math.nan, 60: math.inf}
+    (found,) = verdict(tmp_path, val=val, ended=False, records=None)
+    assert (found.kind, found.level) == ("instability", "problem")
+    assert found.found == "The validation loss was infinite or no number at step 20, and at 2 later ones."
+    assert "Start anew with a lower rate" in found.advice
+
+
+def test_a_base_model_that_knows_it_all_already_is_not_under_fitting(tmp_path: Path) -> None:
+    low = dict.fromkeys(EVALUATIONS, 0.01)
+    (found,) = verdict(tmp_path / "low", val=low, train=falling(200, 0.01, 0.01, noise=0), records=None)
+    assert (found.kind, found.level) == ("healthy", "ok")
+    assert "nothing left to learn" in found.found
+    assert kinds(verdict(tmp_path / "some", val=dict.fromkeys(EVALUATIONS, 0.03), records=None)) == ["under-fitting"]
+
+
+@pytest.mark.parametrize(("hard", "found"), [(1, ["healthy"]), (30, ["under-fitting"])])
+def test_a_loss_that_few_records_make_is_nothing_left_to_learn(tmp_path: Path, hard: int, found: list[str]) -> None:
+    """60 records of which one has all of the loss: the mean cannot be told from 0. Of 30 it can."""
+    rows = record_rows(0, 60).with_columns(
+        loss=pl.when(pl.int_range(60) < hard).then(3.0 / hard).otherwise(0.0), n_target_tokens=pl.lit(20, pl.Int64)
+    )
+    rows = rows.with_columns(loss_before=pl.col("loss"))
+    val = dict.fromkeys(EVALUATIONS, 0.05)
+    assert kinds(verdict(tmp_path, val=val, train=falling(200, 0.05, 0.05, noise=0), records=rows)) == found
+
+
+@pytest.mark.parametrize(("end", "found"), [(0.085, ["healthy"]), (0.095, ["under-fitting"])])
+def test_of_a_low_loss_a_tenth_is_learnt_something(tmp_path: Path, end: float, found: list[str]) -> None:
+    val = dict(zip(EVALUATIONS, falling(11, 0.1, end, noise=0), strict=True))
+    assert kinds(verdict(tmp_path, val=val, train=falling(200, 0.1, end, noise=0), records=None)) == found
+
+
+def test_of_many_sources_at_rest_chance_makes_none_over_fit(tmp_path: Path) -> None:
+    """50 sources at rest, 20 runs: alone, one in sixty seems to rise, and so one or more in most runs."""
+    names = [f"s{i}" for i in range(50)]
+    rows = record_rows(0, 50 * 20).with_columns(source=pl.Series([names[i % 50] for i in range(50 * 20)]))
+    base = read_run(healthy_run(tmp_path / "run", records=rows))
+    called, rest = 0, np.array(falling(11, 2.6, 1.6, noise=0, rate=12))
+    for seed in range(20):
+        noise = np.random.default_rng(seed).normal(0, 0.05, (50, 11))
+        curves = {
+            name: curve(zip(EVALUATIONS, rest + own, strict=True)) for name, own in zip(names, noise, strict=True)
+        }
+        called += "over-fitting" in kinds(judge(replace(base, val_by_source=curves)))
+    assert called <= 1
+
+
+@pytest.mark.parametrize(
+    ("rate", "method", "told"),
+    [
+        (1e-7, "full", "--lr 2e-05"),  # five times of it is nothing still
+        (1e-5, "full", "--lr 5e-05"),
+        (1e-7, "lora", "--lr 0.0002"),
+        (None, "lora", "--lr 0.001"),
+    ],
+)
+def test_a_rate_far_from_the_usual_is_told_the_usual_one(
+    tmp_path: Path, rate: float | None, method: str, told: str
+) -> None:
+    flat = dict.fromkeys(EVALUATIONS, 2.0)
+    assert told in verdict(tmp_path, val=flat, settings={"lr": rate, "method": method})[0].advice
+    broke = [*falling(100, 2.5, 1.5), *falling(100, 7.5, 7.0)]
+    val = val_of(2.6, 2.0, 1.8, 1.7, 1.65, 1.6, 6.9, 7.1, 7.0, 7.0, 7.0)
+    wild = verdict(tmp_path / "wild", train=broke, val=val, settings={"lr": 1.0, "method": method})[0]
+    assert f"--lr {2e-5 if method == 'full' else 2e-4:g}" in wild.advice
+    assert "best/" in wild.advice
+
+
+def test_a_run_that_broke_at_once_has_no_best_weights_to_use(tmp_path: Path) -> None:
+    found = verdict(tmp_path, train=[2.5, *[20.0] * 30, *[900.0] * 169], val=val_of(2.6, *[900.0] * 10), records=None)
+    assert (found[0].kind, found[0].level) == ("instability", "problem")
+    assert "best/" not in found[0].advice
+
+
+def test_validation_that_is_far_worse_each_time_is_told_however_few_the_evaluations(tmp_path: Path) -> None:
+    worse = verdict(tmp_path, val={0: 2.6, 100: 3.7, 200: 3.9}, records=None)
+    assert named(worse) == [("instability", "problem"), ("inconclusive", "note")]
+    assert kinds(verdict(tmp_path / "2", val={0: 2.6, 100: 2.7, 200: 3.9}, records=None)) == ["inconclusive"]
+
+
+def test_a_perplexity_beyond_all_bounds_is_a_power_of_e(tmp_path: Path) -> None:
+    (found,) = verdict(tmp_path, general=general(80.0))
+    assert "perplexity went from 7.4 to e^80, +109,563% and more, over 400 records" in found.found

@@ -1,6 +1,7 @@
-"""A hub on this machine: what huggingface_hub asks one for to make, fill and read a dataset repository.
+"""A hub on this machine: what huggingface_hub asks one for to make, fill and read a dataset, and to read a model.
 
-What is committed is kept in memory. `refuse` answers requests whose path it matches with a status of its own.
+What is committed to a dataset is kept in memory; a model is a folder. `refuse` answers requests whose path it matches
+with a status of its own.
 """
 
 import base64
@@ -11,12 +12,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
+
+COMMIT = "c0ffee" + "0" * 34
+"""The one commit of a model."""
 
 
 @dataclass
 class Repo:
+    """A dataset's repository."""
+
     private: bool
     commits: list[str] = field(default_factory=lambda: ["0" * 40])
     messages: list[str] = field(default_factory=list)
@@ -30,6 +37,7 @@ class Hub:
 
     url: str = ""
     repos: dict[str, Repo] = field(default_factory=dict)
+    models: dict[str, Path] = field(default_factory=dict)
     large: dict[str, bytes] = field(default_factory=dict)
     asked: list[tuple[str, str]] = field(default_factory=list)
     tokens: set[str | None] = field(default_factory=set)
@@ -79,9 +87,8 @@ class _Handler(BaseHTTPRequestHandler):
             body = b"".join(iter(self._chunk, b""))
         self.hub.asked.append((self.command, path))
         self.hub.tokens.add(self.headers.get("Authorization"))
-        for part, (status, code) in self.hub.refuse.items():
-            if part in path:
-                return self._no(status, code, f"refused with {status}")
+        if refusal := next((why for part, why in self.hub.refuse.items() if part in path), None):
+            return self._no(*refusal, f"refused with {refusal[0]}")
         parts = path.strip("/").split("/")
         match parts:
             case ["api", "repos", "create"]:
@@ -100,6 +107,10 @@ class _Handler(BaseHTTPRequestHandler):
                 self._resolve(f"{owner}/{name}", "/".join(rest))
             case ["api", "datasets", owner, name, *rest]:
                 self._dataset(f"{owner}/{name}", rest, body)
+            case ["api", "models", owner, name, *rest]:
+                self._model(f"{owner}/{name}", rest)
+            case [owner, name, "resolve", _, *rest]:
+                self._file(f"{owner}/{name}", "/".join(rest))
             case _:
                 self._no(404, "EntryNotFound", f"no such page {path}")
         return None
@@ -183,6 +194,24 @@ class _Handler(BaseHTTPRequestHandler):
             return self._no(404, "EntryNotFound", "Entry not found")
         data = repo.files[path]
         return self._say(data, ETag=f'"{git_oid(data)}"', X_Repo_Commit=repo.commits[-1])
+
+    def _model(self, name: str, rest: list[str]) -> None:
+        if name not in self.hub.models:
+            # as the hub has it for people who are not logged in
+            return self._no(401, "RepoNotFound", "Invalid username or password.")
+        if len(rest) > 1 and rest[1] not in ("main", "v1", COMMIT):
+            return self._no(404, "RevisionNotFound", "Invalid rev id")
+        files = {file.name: file.read_bytes() for file in sorted(self.hub.models[name].iterdir())}
+        if rest[:1] == ["tree"]:
+            return self._say([{"type": "file", "path": p, "size": len(d), "oid": git_oid(d)} for p, d in files.items()])
+        return self._say({"id": name, "sha": COMMIT, "siblings": [{"rfilename": path} for path in files]})
+
+    def _file(self, name: str, path: str) -> None:
+        file = self.hub.models[name] / path
+        if not file.is_file():
+            return self._no(404, "EntryNotFound", "Entry not found")
+        data = file.read_bytes()
+        return self._say(data, ETag=f'"{git_oid(data)}"', X_Repo_Commit=COMMIT)
 
 
 def git_oid(data: bytes) -> str:
