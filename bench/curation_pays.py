@@ -367,8 +367,8 @@ def plot(results: Sequence[dict[str, Any]], sizes: Sequence[int], file: Path) ->
         level, half = interval(values)
         left.bar(i, level, yerr=half, capsize=4)
         left.plot([i] * len(values), values, "k.", markersize=3)
-    left.set_xticks(range(len(ARMS)), ARMS)
-    left.set_ylabel("exact match on questions never asked in training")
+    left.set_xticks(range(len(ARMS)), ARMS, rotation=30)
+    left.set_ylabel("exact match, questions never trained on")
     for arm in CURVE:
         points = [
             (size, *interval([r["exact_match"] for r in results if r["arm"] == arm and r["size"] == size]))
@@ -377,6 +377,8 @@ def plot(results: Sequence[dict[str, Any]], sizes: Sequence[int], file: Path) ->
         ]
         right.errorbar([p[0] for p in points], [p[1] for p in points], [p[2] for p in points], label=arm, capsize=3)
     right.set_xscale("log")
+    right.set_xticks(sorted(sizes), [f"{size:,}" for size in sorted(sizes)])
+    right.minorticks_off()
     right.set_xlabel("clean rows to begin with")
     right.legend()
     figure.tight_layout()

@@ -19,11 +19,10 @@ from mmap import ACCESS_READ, mmap
 from multiprocessing import reduction, resource_tracker
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from tempfile import TemporaryFile
 from types import ModuleType
 from typing import Any
 from weakref import finalize
-
-from transformers import PreTrainedTokenizerBase
 
 from schemas.errors import ModelError
 from schemas.record import Record
@@ -63,7 +62,7 @@ class Workers:
     def __init__(self, template: Template, count: int | None = 0) -> None:
         self._template = template
         self._words = words_of(template)
-        self._count = len(os.sched_getaffinity(0)) if count is None else count
+        self._count = _cores() if count is None else count
         self._pool: ProcessPoolExecutor | None = None
         self._started: list[BaseProcess] = []
         self._others: set[BaseProcess] = set()
@@ -120,6 +119,11 @@ class Workers:
         return self._pool
 
 
+def _cores() -> int:
+    """Count the cores that this process may use; not every system can say which these are."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
 @contextmanager
 def _undisturbed() -> Generator[None]:
     """Start processes in the block: they never hear Ctrl-C, not even while they start, as the parent decides.
@@ -157,33 +161,32 @@ def _without_script() -> Generator[None]:
 
 
 class Sent:
-    """A value for processes that are started: each reads its pickle from memory that has no name and outlives nobody.
+    """A value for processes that are started: each reads its pickle from a file without a name, which outlives nobody.
 
     As their argument it would go through a pipe that holds 64 KiB: each would be started, and Ctrl-C heard, only once
     the one before had imported what it needs to read it.
     """
 
     def __init__(self, value: object) -> None:
-        pickled = pickle.dumps(value)
-        self._fd = os.memfd_create("sent")
-        finalize(self, os.close, self._fd)
-        with os.fdopen(self._fd, "wb", closefd=False) as stream:
-            stream.write(pickled)
+        self._file = TemporaryFile()  # noqa: SIM115 # open as long as this lives
+        self._file.write(pickle.dumps(value))
+        self._file.flush()
+        finalize(self, self._file.close)
 
     def __reduce__(self) -> tuple[Callable[..., object], tuple[object]]:
-        return _received, (reduction.DupFd(self._fd),)
+        return _received, (reduction.DupFd(self._file.fileno()),)
 
 
 def _received(place: Any) -> object:
     with os.fdopen(place.detach(), "rb") as stream, mmap(stream.fileno(), 0, access=ACCESS_READ) as pickled:
-        return pickle.loads(pickled)  # noqa: S301 # what the parent wrote, into memory of its own
+        return pickle.loads(pickled)  # noqa: S301 # what the parent wrote, where nobody else can
 
 
 _OURS: list[tuple[Template, Words]] = []
 """What a worker process works with."""
 
 
-def _begin(tokenizer: PreTrainedTokenizerBase, name: str) -> None:
+def _begin(tokenizer: Any, name: str) -> None:
     """Begin a worker process: without its parent there is nothing to do."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # there is a process for every core already
     threading.Thread(target=_end_with_parent, daemon=True).start()

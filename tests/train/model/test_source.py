@@ -237,7 +237,7 @@ def test_code_that_is_trusted_and_absent_or_no_python_is_one_line(
     with pytest.raises(ModelError, match=r"its tokenizer cannot be loaded \(SyntaxError"):
         load(with_code, trust_remote_code=True)
     (with_code / "modeling_ours.py").unlink()
-    with pytest.raises(ModelError, match=r"names Python that is not there \(modeling_ours.OurConfig"):
+    with pytest.raises(ModelError, match=r"name Python that is not there \(modeling_ours.OurConfig"):
         load(with_code, trust_remote_code=True)
 
 

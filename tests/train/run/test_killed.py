@@ -1,5 +1,6 @@
 """A run that is killed by SIGKILL, wherever it is, goes on to the same weights, bit for bit, and the same metrics."""
 
+import faulthandler
 import multiprocessing
 import random
 import time
@@ -14,6 +15,12 @@ from train.run import loop
 from train.run.parts import Run
 
 DEADLINE_S = 60
+
+
+def train_until_killed(run: Run, *, resume: bool) -> None:
+    """Train in a process of its own, which says where it stands if it should hang."""
+    faulthandler.dump_traceback_later(DEADLINE_S - 10, exit=True)
+    loop.train(run, resume=resume)
 
 
 @pytest.mark.parametrize(
@@ -34,7 +41,7 @@ def test_killed_at_a_random_moment_and_resumed_gives_the_same_weights_and_metric
     for part in range(3):  # killed, resumed and killed, resumed and killed
         killed = run_in(tmp_path / "killed", **settings)
         child = multiprocessing.get_context("fork").Process(
-            target=loop.train, args=(killed,), kwargs={"resume": part > 0}
+            target=train_until_killed, args=(killed,), kwargs={"resume": part > 0}, daemon=True
         )
         begun = len(killed.folder.metrics()) if part else 0
         child.start()
