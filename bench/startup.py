@@ -115,12 +115,13 @@ def start(folder: Path, workers: int | None, began: float) -> None:
     phases.note("python started")
     from cli.train import _data  # pyright: ignore[reportPrivateUsage] # what sft train does
     from schemas.train_config import TrainConfig
+
+    dataset = open_dataset("bench", folder / "store")
+    data = _data(dataset, "bench")
     from train.run.run import prepare
     from train.step.batch import make_batch
 
-    phases.note("imports")
-    dataset = open_dataset("bench", folder / "store")
-    data = _data(dataset, "bench")
+    phases.note("imports, dataset")
     settings = {"method": "full", "device": "cpu", "workers": workers, "max_epochs": 1}
     config = TrainConfig.model_validate({"model": str(folder / "model"), **settings})
     prepared = prepare(config, data, phases)  # pyright: ignore[reportArgumentType] # it listens to notes and work alone

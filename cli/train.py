@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.extras import needs_torch, quiet_transformers
+from cli.extras import importing, needs_torch, quiet_transformers
 from cli.options import (
     DEFAULT_STORE,
     JsonOption,
@@ -313,8 +313,9 @@ def _saved(folder: Path) -> dict[str, Any]:
 
 
 def _data(dataset: "Dataset", reference: str) -> "Data":
-    from train.run.data import Origin
-    from train.run.run import Data
+    with importing():
+        from train.run.data import Origin
+        from train.run.run import Data
 
     stale = dataset.stale()
     return Data(
