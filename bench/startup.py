@@ -128,7 +128,7 @@ def start(folder: Path, workers: int | None, began: float) -> None:
     phases.note("prepared")
     batch = make_batch(prepared.train.examples, prepared.plan[0].rows[:1])
     prepared.trainee.nll(batch).mean().backward()
-    phases.note(f"first forward and backward pass ({batch.tokens} tokens)")
+    phases.note(f"first forward and backward pass done ({batch.tokens} tokens)")
     targets = int(prepared.train.examples.targets.sum())
     print(json.dumps({"said": phases.said, "tokens": int(prepared.train.examples.lengths.sum()), "targets": targets}))
 
