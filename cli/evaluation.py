@@ -30,15 +30,6 @@ RUNS = "RUN", "The folder of a finished run."
 SHOWN_CHARACTERS = 240
 """Characters of a text in the samples on the terminal; the page has all of it."""
 SHOWN_SAMPLES = 2
-WRITTEN = {
-    "share": "{:.1%}",
-    "score": "{:.1f}",
-    "loss": "{:.3f}",
-    "perplexity": "{:,.2f}",
-    "ratio": "{:.2f}",
-    "tokens": "{:,.1f}",
-}
-"""How a measure is written, by its unit."""
 
 
 @app.callback()
@@ -342,13 +333,15 @@ def _tell_row(title: str, row: Mapping[str, Any]) -> None:
 
 
 def _written(measure: Mapping[str, Any], value: float | None) -> str:
+    from curate.report.differences import WRITTEN
+
     return "infinite" if value is None else WRITTEN[measure["unit"]].format(value)
 
 
 def _signed(measure: Mapping[str, Any], value: float | None) -> str:
     if value is None:
         return ""
-    text = WRITTEN[measure["unit"]].format(abs(value)).replace("%", " pp")  # percentage points
+    text = _written(measure, abs(value)).replace("%", " pp")  # percentage points
     return text if not re.search("[1-9]", text) else f"{'+' if value > 0 else '-'}{text}"
 
 

@@ -150,8 +150,8 @@ def _messages(line: str) -> list[Message]:
         )
     messages: list[Message] = []
     for turn in turns:  # pyright: ignore[reportUnknownVariableType] # anybody's JSON
-        role, content = (turn.get("role"), turn.get("content")) if isinstance(turn, dict) else (None, None)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        role, content = (turn.get("role"), turn.get("content")) if isinstance(turn, dict) else (None, None)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType] # likewise
         if role not in ROLES or not isinstance(content, str):
             raise InputError("line", "a message without role or content", f"a role of {', '.join(ROLES)}, and a text")
-        messages.append(Message(str(role), content))  # pyright: ignore[reportUnknownArgumentType]
+        messages.append(Message(str(role), content))  # pyright: ignore[reportUnknownArgumentType] # likewise
     return messages

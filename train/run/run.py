@@ -337,13 +337,15 @@ def _general(config: TrainConfig, data: Data, template: Template, max_tokens: in
 
 
 def _check_time(this: Run, clock: Clock) -> None:
-    """Raise ConfigError where no time is left for a first step. The folder is then free for a start with more."""
+    """Raise ConfigError where no time is left for a first step. The folder is then free for a start with more, unless
+    it holds weights: those of a run that ended, and whose checkpoints are gone."""
     if checkpoint.latest(this.folder.checkpoints) is not None:
         return
     try:
         budget_of(this.config, reserve=this.reserve).check(processes.of_leader(clock.seconds()))
     except ConfigError:
-        this.folder.release()
+        if not (this.folder.path / "final").is_dir():
+            this.folder.release()
         raise
 
 

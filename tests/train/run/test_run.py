@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -172,6 +173,18 @@ def test_a_limit_that_is_over_before_step_1_leaves_the_folder_free_for_a_start_w
     monkeypatch.setattr(run_module, "measure_before", measure)
     more = config.model_copy(update={"max_hours": 3.0})
     assert run(more, data, out, Watcher()).ending.cursor.step == 1
+
+
+def test_a_limit_never_frees_the_folder_of_a_run_that_ended(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, out, config = data_of(make_records(12)), tmp_path / "run", config_of(model_folder, max_steps=1, max_hours=1.0)
+    facts = run(config, data, out, Watcher()).facts
+    shutil.rmtree(out / "checkpoints")
+    monkeypatch.setattr(Clock, "seconds", lambda _: 7200.0)
+    with pytest.raises(ConfigError, match="over before the first step"):
+        run(config, data, out, Watcher(), resume=True)
+    assert RunFolder(out).facts()["run_id"] == facts["run_id"]
 
 
 def long_one(number: int) -> Record:
