@@ -36,6 +36,7 @@ HEADLINES = {
     ),
     "mixed": ("Mixed", "The tuned model is better in one way and worse in another."),
     "no clear difference": ("No clear difference", "What differs could as well be chance: more rows would tell."),
+    "not finite": ("No verdict", "The losses of both models are infinite, or no numbers: there is nothing to compare."),
     "too few records": ("Too few rows", "With so few rows no difference can be told from chance."),
 }
 """A verdict as people read it."""

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from train.evaluation import metrics
-from train.evaluation.bootstrap import DRAWS, LEAST_RECORDS, Floats, intervals, verdict
+from train.evaluation.bootstrap import DRAWS, LEAST_RECORDS, Floats, Interval, intervals, verdict
 from train.evaluation.labels import LabelScores, label_scores, labels_of
 
 Row = dict[str, Any]
@@ -67,7 +67,7 @@ def _bleu_counts(row: Row, side: str) -> Sequence[float] | None:
 
 
 def _mean(sums_BS: Floats) -> Floats:
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore"):
         return sums_BS[:, 0] / sums_BS[:, 1]
 
 
@@ -102,6 +102,9 @@ MEASURES: tuple[Measure, ...] = (
 """All measures, in the order in which they are told."""
 
 OF_LOSS = ("loss", "perplexity")
+
+_WEIGHTY = ("too few records", "better", "worse", "no clear difference", "not finite")
+"""What can be said of a measure, the words first that decide what is said of the whole."""
 
 
 def account(rows: Sequence[Row], *, base: bool, samples: int) -> dict[str, Any]:
@@ -149,6 +152,7 @@ def _group(rows: Sequence[Row], *, base: bool) -> dict[str, Any]:
     }
 
 
+@np.errstate(invalid="ignore")  # losses may be infinite, or no numbers: then so is what is made of them
 def _measures(rows: Sequence[Row], sides: Sequence[str]) -> dict[str, Any]:
     """Measure all sides on the records that each of them has numbers for, and draw them anew together.
 
@@ -177,9 +181,18 @@ def _measures(rows: Sequence[Row], sides: Sequence[str]) -> dict[str, Any]:
                 one["base"] = _number(values[1][i])
                 one["difference"] = _number(values[0][i] - values[1][i])
                 one["low"], one["high"] = (interval.low, interval.high) if interval else (None, None)
-                one["verdict"] = verdict(interval, measure.better)
+                one["verdict"] = _compared(values[0][i], values[1][i], interval, measure.better)
             found[measure.name] = one
     return {measure.name: found[measure.name] for measure in MEASURES}
+
+
+def _compared(tuned: float, base: float, interval: Interval | None, better: str) -> str:
+    """Say what a difference comes to. What is infinite, or no number, is worse than any number."""
+    if math.isfinite(tuned) and math.isfinite(base):
+        return verdict(interval, better)
+    if math.isfinite(tuned) == math.isfinite(base):
+        return "not finite"
+    return "better" if math.isfinite(tuned) else "worse"
 
 
 def _first(rows: Sequence[Row], chosen: Sequence[Measure], sides: Sequence[str]) -> int:
@@ -229,13 +242,11 @@ def _verdict(overall: dict[str, Any], answered: Sequence[Row]) -> dict[str, Any]
     words = [len(metrics.words(row["reference"])) for row in answered]
     answers = "exact_match" if words and median(words) <= SHORT_WORDS else "token_f1"
     by = [name for name in ("loss", answers) if overall["measures"][name]]
-    said = {overall["measures"][name]["verdict"] for name in by} - {"no clear difference"}
+    said = {overall["measures"][name]["verdict"] for name in by}
     if {"better", "worse"} <= said:
         word = "mixed"
-    elif "too few records" in said or not by:
-        word = "too few records"
     else:
-        word = next(iter(said), "no clear difference")
+        word = next((word for word in _WEIGHTY if word in said), "too few records")
     return {"word": word, "by": by}
 
 

@@ -98,6 +98,18 @@ def test_few_records_have_no_interval() -> None:
     assert found["all"]["measures"]["token_f1"]["low"] is None
 
 
+def test_a_loss_that_is_no_number_is_worse_than_any() -> None:
+    broken = [row(i, None, None, nll=(math.inf if i == 3 else 10.0, 20.0)) for i in range(20)]
+    found = account(broken, base=True, samples=2)
+    assert found["all"]["measures"]["loss"]["verdict"] == found["verdict"]["word"] == "worse"
+    mended = [{**r, "tuned": r["base"], "base": r["tuned"]} for r in broken]
+    assert account(mended, base=True, samples=2)["verdict"]["word"] == "better"
+    both = [row(i, None, None, nll=(math.nan, math.inf)) for i in range(20)]
+    assert account(both, base=True, samples=2)["verdict"] == {"word": "not finite", "by": ["loss"]}
+    with_answers = account([{**r, "tuned": s["tuned"]} for r, s in zip(ROWS, broken, strict=True)], base=True, samples=2)
+    assert with_answers["verdict"]["word"] == "worse"
+
+
 def test_short_references_are_judged_by_exact_match_and_as_labels() -> None:
     rows: list[Any] = []
     for i in range(20):
