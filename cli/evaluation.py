@@ -303,7 +303,7 @@ def _tell_groups(title: str, summary: Mapping[str, Any], groups: Mapping[str, An
             else:
                 cell.append(_written(measure, one["tuned"]))
         cells.append(tuple(cell))
-    marks = " (+ better, - worse; without a mark no clear difference, or none that can be told)" if summary["base"] else ""
+    marks = " (+ better, - worse; without a mark no clear difference, or none can be told)" if summary["base"] else ""
     titles = [f"#{summary['measures'][of]['title']}" for of in names]
     table(f"{title}{marks}", ["", "#scored", "#answered", *titles], cells)
 

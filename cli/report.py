@@ -87,7 +87,11 @@ def make_report(folder: Path, html: Path | None = None, store: Path | None = Non
     from schemas.run_files import read_run
     from train.verdict.verdict import judge, judge_folder, to_json
 
-    if not any((folder / name).is_file() for name in ("run.json", "metrics.jsonl")):
+    try:
+        begun = any((folder / name).is_file() for name in ("run.json", "metrics.jsonl"))
+    except OSError as error:  # a name too long, or a folder of somebody else
+        raise ConfigError(f"run {folder}", error.strerror or str(error), "a folder that can be read") from error
+    if not begun:
         raise ConfigError(f"run {folder}", "no run in this folder", "the folder of a run", "see --out of sft train")
     page = html or folder / "report.html"
     check_page(page)
@@ -186,7 +190,7 @@ def tell(made: Report) -> None:
     rows: list[tuple[str, str, str]] = []
     if told["train_loss"]:
         first, last = told["train_loss"]
-        rows.append(("train loss", f"{first:.3f}", f"{last:.3f}"))
+        rows.append(("train loss, smoothed", f"{first:.3f}", f"{last:.3f}"))
     if told["val_loss"]:
         first, last = told["val_loss"]
         rows.append(("val perplexity", perplexity(first), perplexity(last)))

@@ -47,8 +47,8 @@ class GenerateConfig(Config):
     """Draw from the likeliest tokens only, those that hold this share of the probability."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 17
     """Decides what is drawn: the same prompt with the same seed gets the same answer."""
-    new_tokens: Annotated[int, Field(ge=1, le=8192)] = 512
-    """Tokens of an answer, at most."""
+    new_tokens: Annotated[int, Field(ge=1, le=8192)] | None = None
+    """Tokens of an answer, at most; by default 512, and never more than half of what the model was made for."""
     batch_tokens: Annotated[int, Field(ge=1)] = 8192
     """Tokens that are worked on at once, padding and answers included; fewer take less memory. Halved, and said, where
     memory runs out."""

@@ -129,6 +129,11 @@ class RunFiles:
         """Whether the run came to its end, early stopping and a spent budget included."""
         return bool(self.facts.get("ended"))
 
+    @property
+    def resumable(self) -> bool:
+        """Whether there is something to go on with: a run that never passed its preflight has no run.json."""
+        return bool(self.facts) and not self.ended
+
     def curve(self, name: str) -> Curve:
         """Give a curve of the steps; an empty one where it was not measured."""
         return self.steps.get(name) or curve(())

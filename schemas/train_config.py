@@ -77,7 +77,8 @@ class TrainConfig(Config):
     # the rows, and the order they come in
 
     max_tokens: int = Field(2048, ge=16)
-    """Tokens per packed row, and the most that a record may have; never above what the model was made for."""
+    """Tokens per packed row, and the most that a record may have; never above what the model was made for. For tiny
+    1,024 by default."""
 
     overlong: Literal["reject", "truncate-left", "split"] = "reject"
     """What becomes of a longer record: reject lists it in rejected.jsonl; truncate-left drops its oldest exchanges
@@ -85,13 +86,14 @@ class TrainConfig(Config):
     turn. No answer is cut, and what is left out is listed too."""
 
     batch: int = Field(32, ge=1)
-    """Records per optimizer step, on average: a step takes as many packed rows as hold that many records."""
+    """Records per optimizer step, on average: a step takes as many packed rows as hold that many records. For tiny 4 by
+    default."""
 
     micro_batch: int = Field(1, ge=1)
     """Packed rows per forward pass; gradients accumulate over a step's rows, so only memory and speed depend on it."""
 
-    max_epochs: int = Field(3, ge=1)
-    """Epochs at most; early stopping may end the run before."""
+    max_epochs: int = Field(3, ge=1, le=1000)
+    """Epochs at most; early stopping may end the run before. The learning rate is planned for all of them."""
 
     max_steps: int | None = Field(None, ge=1)
     """Exactly so many steps, over as many epochs as that takes, instead of max_epochs and early stopping."""
@@ -123,7 +125,8 @@ class TrainConfig(Config):
     machine's memory (both need bitsandbytes, paged a GPU)."""
 
     lr: float | None = Field(None, gt=0)
-    """Peak learning rate; by default 2e-5 for full and 2e-4 for lora and qlora, which want about ten times more."""
+    """Peak learning rate; by default 2e-5 for full, 2e-4 for lora and qlora, which want about ten times more, and 2e-3
+    for tiny."""
 
     warmup_ratio: float = Field(0.03, ge=0, lt=1)
     """Share of the steps over which the learning rate rises from 0; after it, a cosine to 0."""

@@ -294,4 +294,16 @@ def test_generate_takes_a_plain_model_and_says_so(sft: Sft, run: str) -> None:
     assert "is no run, and has one model only" in sft("generate", f"{run}/base", "hello", "--base", code=2).err
     assert sft("generate", "./nowhere", "hello", code=2).err.startswith("error: ")
     long = "word " * 3000
-    assert "more than the model's context of" in sft("generate", run, long, "--device", "cpu", code=2).err
+    assert "new ones are more than its context of" in sft("generate", run, long, "--device", "cpu", code=2).err
+
+
+def test_a_model_with_a_small_context_answers_at_most_half_of_it(
+    sft: Sft, run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / run / "base" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"max_position_embeddings": 80}))
+    asked: list[int] = []
+    plain = generation._generate
+    monkeypatch.setattr(generation, "_generate", lambda *a, **k: (asked.append(k["new_tokens"]), plain(*a, **k))[1])
+    sft("generate", f"{run}/base", "hello", "--device", "cpu")
+    assert asked == [40]

@@ -23,6 +23,8 @@ def test_merge_says_what_it_found_and_where_the_model_lies(sft: Sft, tmp_path: P
     assert (tmp_path / "other" / "model.safetensors").is_file()
     refused = sft("merge", "run", code=2)
     assert refused.err.startswith("error: --out run/merged: it is there already")
+    early = sft("merge", "run", "--out", "run/run.json/x", code=2)
+    assert early.err.startswith("error: --out run/run.json/x: cannot be written (")  # and nothing was merged before
     facts = json.loads((tmp_path / "run" / "run.json").read_text())
     (tmp_path / "run" / "final" / "adapter_config.json").write_text("{}")
     assert facts["weights"]["final"]

@@ -80,6 +80,19 @@ def test_a_run_that_was_killed_is_reported_as_far_as_it_came(sft: Sft, tmp_path:
     assert "warning: config.json is missing" in said.err
 
 
+def test_a_run_that_never_began_is_started_again_and_not_resumed(sft: Sft, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    for name in ("metrics.jsonl", "training.log"):
+        (tmp_path / "run" / name).touch()
+    said = sft("report", "run")
+    assert "training.log say why" in " ".join(said.out.split())
+    assert "--resume" not in said.out + (tmp_path / "run" / "report.html").read_text()
+
+
+def test_a_name_that_no_folder_can_have_is_one_line(sft: Sft) -> None:
+    assert sft("report", "x" * 300, code=2).err.endswith("File name too long; expected a folder that can be read\n")
+
+
 @pytest.mark.parametrize("name", ["nowhere", "empty", "rows.jsonl"])
 def test_no_run_is_one_line(sft: Sft, tmp_path: Path, name: str) -> None:
     (tmp_path / "empty").mkdir()

@@ -24,6 +24,9 @@ from train.run.folder import RunFolder
 from train.step import attention
 from train.text.template import Template
 
+NEW_TOKENS = 512
+"""Tokens of an answer, at most, where nobody says how many."""
+
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
@@ -39,6 +42,8 @@ class Chat:
     def __init__(self, model: Trainee, template: Template, config: GenerateConfig, notes: Sequence[str]) -> None:
         self.model, self.template, self.config = in_its_precision(model), template, config
         self.notes = (*notes, *template.notes)
+        self.context, _ = attention.context(self.model.network.config)
+        self.new_tokens = config.new_tokens or min(NEW_TOKENS, (self.context or 2 * NEW_TOKENS) // 2)
         self.sampling = Sampling(config.temperature, config.top_p, config.seed)
         self._special = sorted(
             {token.content for token in template.tokenizer.added_tokens_decoder.values() if token.special}
@@ -83,11 +88,8 @@ class Chat:
             ids = prompt_ids(Record("", "", tuple(messages)), len(messages), self.template)
         except Exception as error:  # a template is somebody's program: jinja raises whatever it likes
             raise InputError(where, f"the chat template refuses it ({error})", "turns that it knows") from error
-        limit, _ = attention.context(self.model.network.config)
-        if limit is not None and len(ids) + self.config.new_tokens > limit:
-            found = (
-                f"{len(ids)} tokens and {self.config.new_tokens} new ones are more than the model's context of {limit}"
-            )
+        if self.context is not None and len(ids) + self.new_tokens > self.context:
+            found = f"{len(ids)} tokens and {self.new_tokens} new ones are more than its context of {self.context}"
             raise InputError(where, found, "a shorter one", "give fewer --new-tokens, or begin anew")
         return ids
 
@@ -97,7 +99,7 @@ class Chat:
             self.model,
             self.template,
             self.ids(messages),
-            new_tokens=self.config.new_tokens,
+            new_tokens=self.new_tokens,
             sampling=self.sampling,
             on_text=on_text,
         )
@@ -108,7 +110,7 @@ class Chat:
             self.model,
             self.template,
             prompts,
-            new_tokens=self.config.new_tokens,
+            new_tokens=self.new_tokens,
             batch_tokens=self.config.batch_tokens,
             sampling=self.sampling,
             say=say,

@@ -189,7 +189,7 @@ def preflight(
         steps=len(plan),
         epochs=plan.epochs,
         records_per_step=len(plan.records) / len(plan),
-        rows_per_step=plan.rows_per_step,
+        rows_per_step=int(np.diff(plan.step_bounds).max()),
         tokens=plan.tokens,
         targets=int(read.targets[plan.records].sum()),
         packing_efficiency=plan.packing_efficiency,

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any, Literal
 
 import torch
@@ -62,6 +63,7 @@ def merge_run(
     target = out or folder.path / ("merged-best" if best else "merged")
     if target.exists():
         raise ConfigError(f"--out {target}", "it is there already", "a new folder", "remove it, or name another")
+    _check_place(target)
     card.check_files(folder, facts, which)
     settings = folder.settings()
     settings = settings.model_copy(update={"device": "cpu", "precision": "fp32"})
@@ -83,6 +85,20 @@ def merge_run(
     return Merge(folder.path, which, target, str(facts["model"]), str(facts["method"]), found)
 
 
+def _check_place(target: Path) -> None:
+    """Raise ConfigError where no folder can be made, before all the work."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        Path(mkdtemp(prefix=f".{target.name[:99]}.", dir=target.parent)).rmdir()
+    except OSError as error:
+        raise _unwritable(target, error) from error
+
+
+def _unwritable(target: Path, error: OSError) -> ConfigError:
+    said = error.strerror or str(error)
+    return ConfigError(f"--out {target}", f"cannot be written ({said})", "a folder with space for it")
+
+
 def _write(base: Base, target: Path, adapters: Path, leave_card: Callable[[Path], None]) -> None:
     model = base.model
     model.set_attn_implementation("sdpa" if getattr(model, "_supports_sdpa", False) else "eager")
@@ -94,8 +110,7 @@ def _write(base: Base, target: Path, adapters: Path, leave_card: Callable[[Path]
             base.tokenizer.save_pretrained(str(place))
             leave_card(place)
     except OSError as error:
-        said = error.strerror or str(error)
-        raise ConfigError(f"--out {target}", f"cannot be written ({said})", "a folder with space for it") from error
+        raise _unwritable(target, error) from error
 
 
 def _check(what: str, found: str, expected: str | None, folder: RunFolder) -> None:

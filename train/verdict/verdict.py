@@ -169,7 +169,13 @@ def _inconclusive(run: RunFiles) -> Iterator[Finding]:
     val, steps = run.evaluations, run.curve("loss")
     records = val_records(run)
     done = int(steps.step[-1]) if len(steps) else 0
-    if not run.ended:
+    if not run.ended and not run.resumable:
+        yield _unknown(
+            "The run made no step: there is no run.json.",
+            {"steps": done},
+            f"The last lines of {run.path / 'training.log'} say why. Mend it, and start again with the same --out.",
+        )
+    elif not run.ended:
         yield _unknown(
             f"The run has not ended: its last step is {done}.",
             {"steps": done},

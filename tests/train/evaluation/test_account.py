@@ -106,7 +106,9 @@ def test_a_loss_that_is_no_number_is_worse_than_any() -> None:
     assert account(mended, base=True, samples=2)["verdict"]["word"] == "better"
     both = [row(i, None, None, nll=(math.nan, math.inf)) for i in range(20)]
     assert account(both, base=True, samples=2)["verdict"] == {"word": "not finite", "by": ["loss"]}
-    with_answers = account([{**r, "tuned": s["tuned"]} for r, s in zip(ROWS, broken, strict=True)], base=True, samples=2)
+    with_answers = account(
+        [{**r, "tuned": s["tuned"]} for r, s in zip(ROWS, broken, strict=True)], base=True, samples=2
+    )
     assert with_answers["verdict"]["word"] == "worse"
 
 

@@ -50,6 +50,14 @@ def test_a_sound_run_is_described_before_it_starts(
     assert "shown" not in report.json(shown=False)
 
 
+def test_a_step_holds_no_more_rows_than_there_are(
+    encoded: Encoded, trainee_of: Callable[..., Trainee], checked: Checked
+) -> None:
+    one = Encoded(Tokens.of(encoded.examples).chosen(np.arange(1)), (), 0)
+    told = "\n".join(checked(trainee_of(method="full"), one).lines())
+    assert "each of about 1.0 records in 1 packed row\n" in told
+
+
 def test_a_validation_row_that_is_a_train_row_fails_unless_it_is_allowed(
     halves: tuple[Encoded, Encoded], trainee_of: Callable[..., Trainee], checked: Checked
 ) -> None:
