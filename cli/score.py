@@ -65,9 +65,8 @@ def make_scorers(dataset: Dataset, config: ScoreConfig) -> list[Scorer]:
 
 def _difficulty(dataset: Dataset, config: ScoreConfig, model: str) -> "DifficultyScorer":
     needs_torch("sft curate score --difficulty")
-    from schemas.train_config import TrainConfig
+    from schemas.train_config import TINY, TrainConfig
     from train.evaluation.difficulty import DifficultyModel
-    from train.model.adapt import TINY
 
     quiet_transformers()
     settings = {"model": model, "max_tokens": config.max_tokens, "precision": config.precision, "device": config.device}

@@ -26,7 +26,7 @@ from cli.preflight import shared_clusters, tell_dry_run, tell_shown
 from cli.render import console, next_commands, number, out, print_json, say, table
 from cli.report import Report, make_report, tell_verdict
 from schemas.errors import CheckFailedError, ConfigError, RunInterruptedError, SftError
-from schemas.train_config import PRESETS, TINY_DEFAULTS, Preset, TrainConfig
+from schemas.train_config import PRESETS, TINY, TINY_DEFAULTS, Preset, TrainConfig
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -216,7 +216,7 @@ def resolve(
     typed = {**(saved or {}), **(PRESETS[preset] if preset else {}), **read, **given}
     if not typed.get("model"):
         raise ConfigError("--model", "not given", "a hub id, a model's folder, or tiny")
-    if typed["model"] == "tiny" and saved is None:
+    if typed["model"] == TINY and saved is None:
         typed = {**TINY_DEFAULTS, **typed}
     return build(TrainConfig, typed, where=f"train, {file}" if file else "train")
 
@@ -298,8 +298,10 @@ class Display(AbstractContextManager["Display"]):
 
     def evaluated(self, found: "Evaluation") -> None:
         """Say what an evaluation found."""
-        overall = found.overall
-        self.note(f"step {found.step}: validation loss {overall.loss:.3f}, perplexity {overall.perplexity:,.1f}")
+        from train.verdict.finding import perplexity
+
+        loss = found.overall.loss
+        self.note(f"step {found.step}: validation loss {loss:.3f}, perplexity {perplexity(loss)}")
 
 
 def _saved(folder: Path) -> dict[str, Any]:
@@ -400,21 +402,23 @@ def _json(result: "Result") -> dict[str, Any]:
 
 def _tell(result: "Result") -> None:
     """Print what happened: a table of losses, two answers, and where everything lies."""
+    from train.verdict.finding import perplexity
+
     ending, cursor = result.ending, result.ending.cursor
     rows: list[tuple[str, str, str]] = []
     if cursor.first_loss is not None and cursor.last_loss is not None:
         rows.append(("train loss", f"{cursor.first_loss:.3f}", f"{cursor.last_loss:.3f}"))
     before, after = ending.before, ending.after
     if before and after:
-        rows.append(("val perplexity", f"{before.overall.perplexity:,.1f}", f"{after.overall.perplexity:,.1f}"))
+        rows.append(("val perplexity", perplexity(before.overall.loss), perplexity(after.overall.loss)))
         if len(after.by_source) > 1:
             rows += [
-                (f"  {source}", f"{before.by_source[source].perplexity:,.1f}", f"{found.perplexity:,.1f}")
+                (f"  {source}", perplexity(before.by_source[source].loss), perplexity(found.loss))
                 for source, found in after.by_source.items()
             ]
     if kept := ending.forgetting:
-        after_run = f"{kept.after.perplexity:,.1f}" if kept.after else ""
-        rows.append((f"general {kept.reference}", f"{kept.before.perplexity:,.1f}", after_run))
+        after_run = perplexity(kept.after.loss) if kept.after else ""
+        rows.append((f"general {kept.reference}", perplexity(kept.before.loss), after_run))
     speed = f"{cursor.tokens / cursor.seconds:,.0f} tokens/s" if cursor.seconds else "no steps"
     paid = f", cost {ending.cost:,.2f}" if ending.cost is not None else ""
     table(

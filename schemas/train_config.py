@@ -18,6 +18,9 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 """What each preset changes. A configuration file and explicit options stand above it."""
 
+TINY = "tiny"
+"""The model that is built from the dataset."""
+
 TINY_DEFAULTS: dict[str, Any] = {"lr": 2e-3, "batch": 4, "max_tokens": 1024}
 """What `--model tiny` changes: a model of half a million weights learns at rates that would ruin a large one."""
 

@@ -12,11 +12,10 @@ from typing import Any
 from schemas.errors import ConfigError, InputError
 from schemas.eval_config import GenerateConfig
 from schemas.record import ROLES, Message, Record
-from schemas.train_config import TrainConfig
+from schemas.train_config import TINY, TrainConfig
 from train.evaluation.generation import Answer, Sampling, answered, stream
 from train.evaluation.pair import Pair, in_its_precision, ready
 from train.evaluation.samples import prompt_ids
-from train.model.adapt import TINY
 from train.model.source import local
 from train.model.trainee import Trainee
 from train.model.tuned import load_trained

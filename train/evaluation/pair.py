@@ -13,8 +13,8 @@ from torch import nn
 
 from schemas.errors import ConfigError, ModelError
 from schemas.manifest import digest
-from schemas.train_config import TrainConfig
-from train.model.adapt import TINY, adapt
+from schemas.train_config import TINY, TrainConfig
+from train.model.adapt import adapt
 from train.model.base import Base
 from train.model.load import load_base
 from train.model.merge import WEIGHTS

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from schemas.errors import ConfigError, ModelError
-from schemas.train_config import TrainConfig
+from schemas.train_config import TINY, TrainConfig
 from train.model import tiny
 from train.model.adapters import LoraConfig, PeftModel, get_peft_model
 from train.model.base import Base, has_tied_head
@@ -22,8 +22,6 @@ from train.model.trainee import Trainee
 from train.step.adapter import AdaptedLinear
 from train.step.loss import head_of
 from train.step.recompute import recompute
-
-TINY = "tiny"
 
 
 def adapt(base: Base, config: TrainConfig) -> Trainee:

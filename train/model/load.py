@@ -18,9 +18,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 
 from schemas.errors import ModelError
 from schemas.record import Record
-from schemas.train_config import TrainConfig
+from schemas.train_config import TINY, TrainConfig
 from train.model import source, tiny, vocabulary
-from train.model.adapt import TINY
 from train.model.adapters import use_bitsandbytes
 from train.model.base import Base
 from train.model.device import Device, choose_device

@@ -11,8 +11,7 @@ from schemas.errors import ModelError
 from schemas.manifest import digest
 from schemas.objects import file_sha256
 from schemas.record import Record
-from schemas.train_config import TrainConfig
-from train.model.adapt import TINY
+from schemas.train_config import TINY, TrainConfig
 from train.model.base import Base
 from train.model.load import load_base
 from train.model.merge import WEIGHTS, merged

@@ -17,10 +17,10 @@ import torch
 from transformers import GenerationConfig, PreTrainedModel
 
 from schemas.errors import CheckFailedError, ConfigError, InputError
-from schemas.train_config import RESUMABLE, TrainConfig
+from schemas.train_config import RESUMABLE, TINY, TrainConfig
 from train.evaluation.samples import Sample, choose_prompts
 from train.model import tiny
-from train.model.adapt import TINY, adapt
+from train.model.adapt import adapt
 from train.model.base import Base
 from train.model.load import load_base, located
 from train.model.trainee import Trainee

@@ -21,7 +21,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from schemas.errors import ModelError
 from schemas.record import Record
-from train.model.adapt import TINY
+from schemas.train_config import TINY
 from train.model.load import LOAD_ERRORS
 from train.model.tiny import tiny_tokenizer
 from train.text.template import Refusal, Template, encode

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import polars as pl
 
 from schemas.run_files import RunFiles
-from schemas.train_config import FULL_LR, LORA_LR
+from schemas.train_config import FULL_LR, LORA_LR, TINY, TINY_DEFAULTS
 
 Kind = Literal["over-fitting", "under-fitting", "instability", "forgetting", "healthy", "inconclusive"]
 Level = Literal["ok", "note", "warning", "problem"]
@@ -119,10 +119,12 @@ def perplexity(loss: float) -> str:
 def times_rate(run: RunFiles, factor: float) -> str:
     """Name the learning rate times a factor, as an option to type; "a higher --lr" where the run's is not known.
 
-    Where that would still be `FAR` from the rate that is usual for the run's method, the usual one is named.
+    Where that would still be `FAR` from the rate that is usual for the run's model and method, the usual one is named.
     """
     method, rate = run.settings.get("method"), run.settings.get("lr")
     usual = None if method is None else FULL_LR if method == "full" else LORA_LR
+    if run.settings.get("model") == TINY:
+        usual = float(TINY_DEFAULTS["lr"])
     rate = usual if rate is None else rate
     if not isinstance(rate, float | int) or rate <= 0:
         return "a higher --lr" if factor > 1 else "a lower --lr"

@@ -236,8 +236,12 @@ def under_fitting(run: RunFiles, *, over: bool) -> Iterator[Finding]:
             "problem" if start - low < SMALL else "warning",
             f"The validation loss has hardly moved: {start:.3f} before training, {low:.3f} at its lowest.",
             {"fall": round(start - low, 4), "start": round(start, 4), "lowest": round(low, 4), **paired},
-            f"Raise the rate ({higher}), train for more steps, or {more_weights(run)}. At perplexity "
-            f"{perplexity(start)} the base model may also know this data already.",
+            f"Raise the rate ({higher}), train for more steps, or {more_weights(run)}."
+            + (
+                f" At perplexity {perplexity(start)} the base model may also know this data already."
+                if start < math.log(PLATEAU_PERPLEXITY)
+                else ""
+            ),
         )
     elif start - low >= learnt and len(val) >= MIN_EVALUATIONS and not over:
         yield from _unfinished_fall(run, higher)

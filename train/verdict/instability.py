@@ -123,9 +123,8 @@ def _spikes(run: RunFiles, lower: str) -> Iterator[Finding]:
         if count > 1
         else f"The loss leapt once{leapt}{expected}.",
         {"spikes": [s.step for s in high[:20]], "count": count, "records": often},
-        f"{look}; where they are sound, lower the rate ({lower}) or --clip."
-        if look
-        else f"Lower the rate ({lower}) or --clip.",
+        f"{look or 'Look at the records of these steps'}; where they are sound, "
+        + (f"lower the rate ({lower}) or --clip." if many else "so few leaps ask for nothing more."),
     )
 
 

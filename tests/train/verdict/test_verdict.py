@@ -149,9 +149,11 @@ def spike(step: int) -> dict[str, Any]:
 def test_one_leap_is_a_note_and_many_a_warning_with_the_records_to_look_at(tmp_path: Path) -> None:
     once = verdict(tmp_path, spikes=[spike(50)])
     assert named(once) == [("instability", "note")]
+    assert "--lr" not in once[0].advice, "a run may learn too little beside it"
     many = verdict(tmp_path, spikes=[spike(step) for step in (50, 80, 120, 150)])
     assert named(many) == [("instability", "warning")]
     assert f"{0:032x}"[:12] in many[0].advice
+    assert "lower the rate (--lr" in many[0].advice
     assert "6.00, where 1.80 was expected" in many[0].found
 
 
@@ -443,6 +445,8 @@ def test_a_rate_far_from_the_usual_is_told_the_usual_one(
 ) -> None:
     flat = dict.fromkeys(EVALUATIONS, 2.0)
     assert told in verdict(tmp_path, val=flat, settings={"lr": rate, "method": method})[0].advice
+    tiny = verdict(tmp_path / "tiny", val=flat, settings={"lr": 1e-7, "method": method, "model": "tiny"})[0]
+    assert "--lr 0.002" in tiny.advice
     broke = [*falling(100, 2.5, 1.5), *falling(100, 7.5, 7.0)]
     val = val_of(2.6, 2.0, 1.8, 1.7, 1.65, 1.6, 6.9, 7.1, 7.0, 7.0, 7.0)
     wild = verdict(tmp_path / "wild", train=broke, val=val, settings={"lr": 1.0, "method": method})[0]
@@ -454,6 +458,12 @@ def test_a_run_that_broke_at_once_has_no_best_weights_to_use(tmp_path: Path) -> 
     found = verdict(tmp_path, train=[2.5, *[20.0] * 30, *[900.0] * 169], val=val_of(2.6, *[900.0] * 10), records=None)
     assert (found[0].kind, found[0].level) == ("instability", "problem")
     assert "best/" not in found[0].advice
+
+
+def test_a_base_model_may_know_the_data_only_where_it_is_good_at_them(tmp_path: Path) -> None:
+    for loss, may in ((2.0, True), (5.6, False)):
+        (found,) = verdict(tmp_path / f"{loss}", val=dict.fromkeys(EVALUATIONS, loss), records=None)
+        assert ("already" in found.advice) == may
 
 
 def test_validation_that_is_far_worse_each_time_is_told_however_few_the_evaluations(tmp_path: Path) -> None:
