@@ -88,5 +88,8 @@ def test_chance_makes_a_rise_as_steep_as_often_as_it_says() -> None:
     rest = [chance_of_rise(curve(enumerate(np.random.default_rng(seed).normal(0, 1, 8)))) for seed in range(400)]
     assert np.mean(np.array(rest) <= 0.05) == pytest.approx(0.05, abs=0.02)
     assert chance_of_rise(curve(enumerate([1.0, 2.0, 3.0]))) < 1e-6
+    rising = [1.0, 2.2, 2.9, 4.1]
+    assert chance_of_rise(curve(enumerate(rising))) < 0.05
+    assert chance_of_rise(curve(enumerate(rising[::-1]))) > 0.95
     assert chance_of_rise(curve(enumerate([1.0, 1.0, 1.0]))) == 1
     assert chance_of_rise(curve(enumerate([1.0, 2.0]))) == 1
