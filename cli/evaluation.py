@@ -187,13 +187,13 @@ def _rows(
 
 
 def _fresh(records: "Sequence[Record]", trained: "Dataset | None", folder: Path) -> "tuple[Record, ...]":
-    """Leave out the records that the run was trained on: by their id, as the run recorded it, and by their text."""
+    """Leave out the records that the run was trained on, replayed ones too: by id, as it recorded them, and by text."""
     import polars as pl
 
     ids: set[str] = set()
     if (folder / "records.arrow").is_file():
         seen = pl.read_ipc(folder / "records.arrow", columns=["id", "split"])
-        ids = set(seen.filter(pl.col("split") == "train")["id"])
+        ids = set(seen.filter(pl.col("split") != "val")["id"])
     texts = {_text(record) for record in trained.records("train")} if trained else set[bytes]()
     return tuple(record for record in records if record.id not in ids and _text(record) not in texts)
 

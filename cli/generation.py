@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.extras import needs_torch, quiet_transformers
-from cli.options import JsonOption, build, config_options
+from cli.options import build, config_options
 from cli.render import number, print_json, say
 from schemas.errors import CheckFailedError, ConfigError, InputError, RunInterruptedError
 from schemas.eval_config import GenerateConfig
@@ -55,12 +55,15 @@ def generate(
     system: Annotated[
         str | None, typer.Option("--system", help="A system turn before each prompt that has none of its own.")
     ] = None,
-    json: JsonOption = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object on stdout; with --input, one for each line.")
+    ] = False,
 ) -> None:
     """Ask a trained model: one prompt, each line of a file, or in a conversation on the terminal.
 
     The chat template and the stop tokens are those of the training. Answers are greedy unless --temperature is given;
-    what is drawn then depends on the prompt and --seed alone. Bad lines are named and left out (exit code 1).
+    what is drawn then depends on the prompt, on how often it was asked before, and on --seed. Bad lines are named and
+    left out (exit code 1).
     """
     needs_torch("sft generate")
     from train.evaluation.chat import Chat

@@ -2,8 +2,7 @@
 
 import json as jsonlib
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -113,14 +112,9 @@ def _coloured(shown: "Shown") -> Any:
 
 
 def _write(path: Path, prepared: "Prepared") -> None:
-    def lines() -> Iterator[str]:
-        for split, encoded in (("train", prepared.train), ("val", prepared.val)):
-            for refusal in encoded.refusals:
-                yield jsonlib.dumps({"split": split, **asdict(refusal)}, ensure_ascii=False) + "\n"
-
     try:
         with path.open("w", encoding="utf-8") as stream:
-            stream.writelines(lines())
+            stream.writelines(jsonlib.dumps(line, ensure_ascii=False) + "\n" for line in prepared.not_used())
     except OSError as error:
         raise ConfigError(f"--rejected {path}", error.strerror or str(error), "a file that can be written") from error
     say(f"rows that cannot be used: {path}")

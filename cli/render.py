@@ -27,9 +27,9 @@ def console(*, stderr: bool = False) -> "Console":
     return Console(stderr=stderr, highlight=False, width=None if stream.isatty() else PLAIN_WIDTH)
 
 
-def say(text: str, *, style: str | None = None) -> None:
+def say(text: str) -> None:
     """Print a line about the work, on stderr, so that stdout stays data."""
-    console(stderr=True).print(text, style=style, markup=False)
+    console(stderr=True).print(text, markup=False)
 
 
 def out(text: str, *, style: str | None = None) -> None:
@@ -37,12 +37,12 @@ def out(text: str, *, style: str | None = None) -> None:
     console().print(text, style=style, markup=False)
 
 
-def paragraph(text: str, *, first: int = 0, rest: int = 4, style: str | None = None) -> None:
-    """Print a paragraph of the answer: `first` blanks before its first line, `rest`, no fewer, before the others."""
+def paragraph(text: str, *, first: int = 0, style: str | None = None) -> None:
+    """Print a paragraph of the answer: `first` blanks before its first line, four before the others."""
     from rich.text import Text
 
-    for i, line in enumerate(Text(text).wrap(console(), max(console().width - rest, 1))):
-        out(" " * (rest if i else first) + line.plain.rstrip(), style=style)
+    for i, line in enumerate(Text(text).wrap(console(), max(console().width - 4, 1))):
+        out(" " * (4 if i else first) + line.plain.rstrip(), style=style)
 
 
 def print_json(value: Any) -> None:

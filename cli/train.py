@@ -42,6 +42,10 @@ LEADER_SPEAKS_S = 5.0
 
 PLAIN_LINES = 10
 """Lines about steps that a run prints where there is no terminal."""
+SHOWN_SAMPLES = 2
+"""Answers that are printed at the end; samples.jsonl has all."""
+SHOWN_CHARACTERS = 300
+"""Characters of each that are printed."""
 
 SECTIONS = {
     "model": "Model and method",
@@ -395,6 +399,7 @@ def _json(result: "Result") -> dict[str, Any]:
         **result.ending.facts(),
         "tokens_per_s": round(result.ending.cursor.tokens / seconds, 1) if seconds else None,
         "seconds": round(result.seconds, 3),
+        "verdict": result.facts.get("verdict"),
         "preflight": result.preflight.json(),
         "samples": [asdict(sample) for sample in result.samples],
     }
@@ -426,7 +431,7 @@ def _tell(result: "Result") -> None:
         ("", "#before", "#after"),
         rows,
     )
-    for sample in result.samples:
+    for sample in result.samples[:SHOWN_SAMPLES]:
         for label, text in (("prompt", sample.prompt), ("reference", sample.reference), ("answer", sample.answer)):
             out(f"{label:>9}: {_short(text)}")
         out("")
@@ -436,6 +441,6 @@ def _tell(result: "Result") -> None:
     out(f"metrics, log   {result.folder}")
 
 
-def _short(text: str, most: int = 300) -> str:
+def _short(text: str) -> str:
     line = " ".join(text.split())
-    return line if len(line) <= most else f"{line[: most - 1]}…"
+    return line if len(line) <= SHOWN_CHARACTERS else f"{line[: SHOWN_CHARACTERS - 1]}…"

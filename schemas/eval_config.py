@@ -46,7 +46,7 @@ class GenerateConfig(Config):
     top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     """Draw from the likeliest tokens only, those that hold this share of the probability."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 17
-    """Decides what is drawn: the same prompt with the same seed gets the same answer."""
+    """Decides what is drawn: the same prompts, asked as often, get the same answers."""
     new_tokens: Annotated[int, Field(ge=1, le=8192)] | None = None
     """Tokens of an answer, at most; by default 512, and never more than half of what the model was made for."""
     batch_tokens: Annotated[int, Field(ge=1)] = 8192

@@ -121,8 +121,8 @@ class RunFiles:
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """The trainer's resolved configuration."""
-        return _mapping(self.config.get("train"))
+        """The trainer's settings, with what became of those that were left open."""
+        return {**_mapping(self.config.get("train")), **_mapping(self.facts.get("settled"))}
 
     @property
     def ended(self) -> bool:

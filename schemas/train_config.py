@@ -191,8 +191,9 @@ class TrainConfig(Config):
     """Score every train record before and after the run, for records.arrow and sft why: each costs a third of an
     epoch. Without, only the val records are."""
 
-    samples: int = Field(2, ge=0)
-    """How many answers to validation prompts are generated at each evaluation."""
+    samples: int = Field(4, ge=0)
+    """How many answers to validation prompts (else train prompts) are generated at each evaluation; the verdict looks
+    for repetition in 4 or more."""
 
     sample_tokens: int = Field(96, ge=1)
     """Tokens per generated answer, at most."""

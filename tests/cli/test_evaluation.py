@@ -8,8 +8,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
+from cli.evaluation import _fresh
+from schemas.record import Message, Record
 from tests.cli.conftest import Sft
 from train.evaluation import generation
 
@@ -100,6 +103,13 @@ def test_rows_that_were_trained_on_are_left_out_of_another_dataset(sft: Sft, run
     assert "were trained on (same id or text) and are left out" in found["notes"][0]
     own = sft("eval", run, *EVAL, "--split", "train", "--limit", "4", "--no-base")
     assert "the numbers say what was memorised" in own.err
+
+
+def test_replayed_rows_were_trained_on_too(tmp_path: Path) -> None:
+    known = pl.DataFrame({"id": ["a", "b", "c"], "split": ["train", "val", "replay"]})
+    known.write_ipc(tmp_path / "records.arrow")
+    records = [Record(name, "s", (Message("user", "?"), Message("assistant", name))) for name in "abcd"]
+    assert [record.id for record in _fresh(records, None, tmp_path)] == ["b", "d"]
 
 
 @pytest.mark.parametrize("what", ["nothing", "unfinished", "tampered", "base", "split"])

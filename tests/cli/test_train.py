@@ -137,6 +137,8 @@ def test_a_dry_run_writes_the_rows_that_cannot_be_used_where_it_is_told(
     lines = [json.loads(line) for line in (tmp_path / "left.jsonl").read_text().splitlines()]
     assert len(lines) == sum(sum(r["by_source"].values()) for r in refused) > 0
     assert {"split", "id", "source", "reason", "detail"} <= lines[0].keys()
+    sft(*base, "--max-tokens", str(longest - 1), "--out", "run", "--max-steps", "1", "--samples", "0")
+    assert (tmp_path / "run" / "rejected.jsonl").read_text() == (tmp_path / "left.jsonl").read_text()
     assert "without --dry-run" in sft(*shorter, code=2).err
 
 

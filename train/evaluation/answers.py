@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from schemas.record import Record, last_answer
 from schemas.review_config import AnswerConfig
 from train.evaluation.generation import Answer, generate
-from train.evaluation.memory import free
 from train.evaluation.pair import Pair, in_its_precision
 from train.evaluation.samples import prompt_ids
 from train.model.trainee import Trainee
 from train.run.folder import RunFolder
 from train.run.parts import Listener
 from train.step import attention
+from train.step.memory import free
 from train.text.template import Template, encode
 
 

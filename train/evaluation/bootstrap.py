@@ -6,7 +6,7 @@ again, `DRAWS` times; the interval holds the middle 95% of the differences, or m
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -84,8 +84,3 @@ def verdict(interval: Interval | None, better: str) -> str:
         return "no clear difference"
     way = "higher" if interval.low > 0 else "lower"
     return way if not better else "better" if way == better else "worse"
-
-
-def column(values: Sequence[float]) -> Floats:
-    """Give numbers as a column, (R, 1)."""
-    return np.asarray(values, np.float64)[:, None]

@@ -30,20 +30,19 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from schemas.errors import ModelError
 from schemas.manifest import digest
 from schemas.record import Record
 from schemas.train_config import TrainConfig
 from train.evaluation.losses import RecordLoss, record_losses
-from train.evaluation.memory import free, out_of_memory
 from train.model.adapt import adapt
 from train.model.device import PRECISIONS
 from train.model.trainee import Trainee
 from train.model.tuned import load_trained
 from train.preflight.selftest import self_test
 from train.step import attention
+from train.step.memory import free, is_out_of_memory
 from train.text.template import Refusal, Template, encode
 from train.text.tokens import Example
 
@@ -155,8 +154,8 @@ class DifficultyModel:
         while True:
             try:
                 return record_losses(self._trainee, examples, max_tokens=max(self._batch_tokens, longest))
-            except (torch.OutOfMemoryError, RuntimeError) as error:
-                if not out_of_memory(error):
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
                     raise
                 if self._batch_tokens <= longest:
                     raise ModelError(

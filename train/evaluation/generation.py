@@ -14,7 +14,7 @@ probabilities), from a generator of each prompt's own.
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
 
@@ -25,9 +25,9 @@ from transformers.generation.logits_process import TopPLogitsWarper
 from transformers.generation.streamers import BaseStreamer
 
 from schemas.errors import ModelError
-from train.evaluation.memory import free, out_of_memory
 from train.model.trainee import Trainee
 from train.step import processes, sharding
+from train.step.memory import free, is_out_of_memory
 from train.text.template import Template
 
 # Shapes: B prompts of a batch, T tokens of the longest one, N tokens generated, V tokens of the vocabulary.
@@ -47,11 +47,15 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How much chance decides: none at temperature 0. The same prompt, asked as often, draws the same by its seed."""
+    """How much chance decides: none at temperature 0. The same prompt, asked as often, draws the same by its seed.
+
+    `asked` counts how often each prompt was, by its digest.
+    """
 
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int = 17
+    asked: Counter[bytes] = field(default_factory=Counter[bytes])
 
 
 GREEDY = Sampling()
@@ -93,7 +97,7 @@ def answered(
     Where memory runs out, batches are halved from there on, which `say` hears of. Raises ModelError where one prompt
     alone takes more memory than there is.
     """
-    seeds = _seeds(prompts, sampling.seed)
+    seeds = _seeds(prompts, sampling)
     lengths = [len(prompt) for prompt in prompts]
     waiting = deque(_batches(lengths, range(len(prompts)), new_tokens, batch_tokens))
     with generating(trainee):
@@ -107,8 +111,8 @@ def answered(
                     new_tokens=new_tokens,
                     processors=_processors(sampling, [seeds[i] for i in batch], trainee),
                 )
-            except (torch.OutOfMemoryError, RuntimeError) as error:
-                if not out_of_memory(error):
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
                     raise
                 if len(batch) == 1:
                     raise ModelError(
@@ -138,7 +142,7 @@ def stream(
 ) -> Answer:
     """Answer one prompt; `on_text` hears of each piece of text as it is said. The pieces are the answer's text."""
     heard = _Stream(template, on_text)
-    processors = _processors(sampling, _seeds([prompt], sampling.seed), trainee)
+    processors = _processors(sampling, _seeds([prompt], sampling), trainee)
     with generating(trainee):
         found_BN = _generate(trainee, template, [prompt], new_tokens=new_tokens, processors=processors, streamer=heard)
     heard.finish()
@@ -220,14 +224,16 @@ def _pad_left(prompts: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tenso
     return ids_BT, mask_BT, positions_BT
 
 
-def _seeds(prompts: Sequence[Sequence[int]], seed: int) -> list[int]:
+def _seeds(prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[int]:
     """Give each prompt a seed of its own: of its tokens, and of how often it was asked before."""
-    asked: Counter[tuple[int, ...]] = Counter()
+    if not sampling.temperature:  # nothing is drawn
+        return [0] * len(prompts)
     seeds: list[int] = []
-    for prompt in map(tuple, prompts):
-        material = repr((seed, asked[prompt], prompt)).encode()
+    for prompt in prompts:
+        name = blake2b(repr(list(prompt)).encode(), digest_size=16).digest()
+        material = repr((sampling.seed, sampling.asked[name], name)).encode()
         seeds.append(int.from_bytes(blake2b(material, digest_size=8).digest(), "little") >> 1)
-        asked[prompt] += 1
+        sampling.asked[name] += 1
     return seeds
 
 

@@ -18,7 +18,7 @@ import torch
 from train.model.trainee import Trainee
 from train.plan import pack
 from train.step import processes
-from train.step.batch import idle_batch, make_batch
+from train.step.batch import idle_batch, make_batch, sent
 from train.text.tokens import Example, Tokens
 
 
@@ -51,11 +51,6 @@ class Losses(Sequence[RecordLoss]):
     def of(cls, examples: Tokens, nll_sums: npt.NDArray[np.float64]) -> "Losses":
         """Join examples and the sums over their targets."""
         return cls(examples.ids, examples.sources, examples.source_of, examples.targets.astype(np.int64), nll_sums)
-
-    @property
-    def means(self) -> npt.NDArray[np.float64]:
-        """Nats per target of each record, (E,)."""
-        return self.nll_sums / self.targets
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -133,7 +128,7 @@ def record_losses(
                 together = rows[at : at + micro_batch * ranks]
                 own = together[rank * micro_batch : (rank + 1) * micro_batch]
                 batch = make_batch(tokens, own) if own else idle_batch(tokens, together[0])
-                example_M = torch.as_tensor(batch.records, dtype=torch.int64)[batch.records_M].to(device)
+                example_M = sent(torch.as_tensor(batch.records, dtype=torch.int64)[batch.records_M], device)
                 on_device = batch.to(device)
                 with trainee.device.compute():
                     nll_M = trainee.nll(on_device)

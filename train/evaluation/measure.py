@@ -9,8 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from schemas.errors import ModelError, RunInterruptedError
 from schemas.eval_config import EvalConfig
 from schemas.record import Record
@@ -18,13 +16,13 @@ from train.evaluation import metrics
 from train.evaluation.answers import Asked, ask
 from train.evaluation.generation import Answer, answered
 from train.evaluation.losses import record_losses
-from train.evaluation.memory import free, out_of_memory
 from train.evaluation.pair import Pair, in_its_precision
 from train.evaluation.said import Said, answer_key, loss_key
 from train.model.device import PRECISIONS
 from train.model.trainee import Trainee
 from train.run.parts import Listener
 from train.step import attention
+from train.step.memory import free, is_out_of_memory
 from train.text.template import Template, encode
 from train.text.tokens import Example
 
@@ -162,8 +160,8 @@ class _Side:
                 try:
                     found = record_losses(model, piece, max_tokens=max(batch_tokens, longest))
                     break
-                except (torch.OutOfMemoryError, RuntimeError) as error:
-                    if not out_of_memory(error):
+                except (RuntimeError, MemoryError) as error:
+                    if not is_out_of_memory(error):
                         raise
                     if batch_tokens <= longest:
                         raise ModelError(

@@ -35,6 +35,9 @@ def adapt(base: Base, config: TrainConfig) -> Trainee:
     torch.manual_seed(config.seed)
     if config.method != "full":
         model = _with_adapters(base, config)
+        for weight in model.parameters():  # what is trained beside the adapters, in the base's precision until here
+            if weight.requires_grad and weight.is_floating_point():
+                weight.data = weight.data.float()
     elif config.unfreeze is not None:
         notes.append(_freeze_all_but(base, config.unfreeze))
     recompute(network, "none" if config.checkpointing == "auto" else config.checkpointing)

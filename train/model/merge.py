@@ -60,7 +60,7 @@ def merged(base: Base, folder: Path, texts: Sequence[str] = ()) -> tuple[Base, f
     tokenizer, adapted = _adapted(base, folder)
     nn.Module.to(adapted.eval(), base.device.device)
     base.model.set_attn_implementation("sdpa" if getattr(base.model, "_supports_sdpa", False) else "eager")
-    asked = probes(tokenizer, texts)
+    asked = probes(tokenizer, texts, base.added)
     before = logits(base.model, asked)
     model: PreTrainedModel = adapted.merge_and_unload()
     after = logits(model, asked)

@@ -27,6 +27,7 @@ from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from schemas.train_config import TrainConfig
+from train.step.attention import KERNEL_GROUPS
 from train.step.loss import CHUNK_BYTES
 
 Checkpointing = Literal["none", "selective", "full"]
@@ -296,7 +297,8 @@ def _layer(shape: Shape, config: TrainConfig, *, c: int) -> float:
     trains_norms = config.method == "full"
     norms = 4 * shape.norm_width * (2 if trains_norms and shape.norm_keeps_result else 1)
     inputs = shape.linear_inputs if c == 2 else 2 * shape.hidden + shape.query + shape.inner
-    attention = 2 * shape.query + 2 * shape.key
+    keys = shape.key if KERNEL_GROUPS or c != 2 else shape.query  # an older kernel wants as many heads of them
+    attention = 2 * shape.query + 2 * keys
     adapters = 0 if config.method == "full" else config.lora_r * shape.linear_count
     return norms + c * (inputs + attention + shape.inner_copies * shape.inner + adapters)
 
@@ -336,22 +338,3 @@ def _inner(text: Any, hidden: int) -> int:
     wide = getattr(text, "moe_intermediate_size", None) if experts > 1 else None
     inner = wide or getattr(text, "intermediate_size", None) or getattr(text, "n_inner", None) or 4 * hidden
     return int(inner) * experts
-
-
-def longest_fitting(
-    shape: Shape, config: TrainConfig, *, compute: torch.dtype | None, capacity: int, most: int = 131072
-) -> int | None:
-    """Give the most tokens per row, a power of two, with which a configuration fits a GPU; None where none does."""
-    lengths = [2**i for i in range(8, most.bit_length())]
-    fits = [
-        estimate(
-            shape,
-            config.model_copy(update={"max_tokens": tokens, "micro_batch": 1}),
-            compute=compute,
-            on_gpu=True,
-            checkpointing="full",
-        ).total
-        <= ROOM * capacity
-        for tokens in lengths
-    ]
-    return max((tokens for tokens, fit in zip(lengths, fits, strict=True) if fit), default=None)

@@ -32,15 +32,13 @@ from train.preflight.memory import (
 )
 from train.step import processes, sharding
 from train.step.batch import make_batch
+from train.step.memory import is_out_of_memory
 from train.step.recompute import recompute
 from train.text.tokens import Tokens
 
 QUICK_S = 5.0
 """A first pass of less is made a second time for the clock: the first one also warms up kernels and the allocator, and
 compiles. A slow one is so because of its work."""
-
-NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED")
-"""What errors say that are about memory and no OutOfMemoryError: the CPU's allocator and cuBLAS raise RuntimeError."""
 
 SURE = 1.5
 """On a CPU a run is refused where the estimate is this many times what is free: there the system would kill the process
@@ -211,13 +209,6 @@ def memory_told(trainee: Trainee, config: TrainConfig, room: int | None = None) 
         if not is_out_of_memory(error):
             raise
         raise told_out_of_memory(error, trainee, config, room) from error
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory did not suffice."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
 
 
 def told_out_of_memory(

@@ -21,6 +21,7 @@ from train.preflight.rehearsal import Rehearsal, check_fits, rehearse
 from train.preflight.selftest import self_test
 from train.preflight.shown import Shown, show
 from train.step import sharding
+from train.step.compiled import wants_compile
 from train.text.refusal import Refusal, Refusals
 from train.text.template import Encoded, Template
 from train.text.tokens import Tokens
@@ -67,7 +68,10 @@ class SourceCount:
 
 @dataclass(frozen=True, slots=True)
 class Preflight:
-    """What a run will do. Token counts are of the whole run, all epochs together; those of sources of one epoch."""
+    """What a run will do. Token counts are of the whole run, all epochs together; those of sources of one epoch.
+
+    `padded`: passes are filled up to one length, as compiled layers want it.
+    """
 
     train_records: int
     val_records: int
@@ -81,6 +85,7 @@ class Preflight:
     tokens: int
     targets: int
     packing_efficiency: float
+    padded: bool
     weights: int
     trainable_weights: int
     logit_difference: float
@@ -94,6 +99,7 @@ class Preflight:
     def facts(self) -> list[tuple[str, str]]:
         """Give what was found as pairs of a subject and a line for a person."""
         held = f"{self.records_per_step:.1f} records in {_many(self.rows_per_step, 'packed row')}"
+        padding = "compiled layers take them padded" if self.padded else "nothing is padded"
         memory, rehearsal = self.memory, self.rehearsal
         return [
             ("records", f"{self.train_records:,} to train on, {self.val_records:,} to validate"),
@@ -101,7 +107,7 @@ class Preflight:
             *([("trimmed", f"{self.trimmed:,} records lose outer space to the template")] if self.trimmed else []),
             ("steps", f"{_many(self.steps, 'step')} over {_many(self.epochs, 'epoch')}, each of about {held}"),
             ("tokens", f"{self.tokens:,} in the whole run, {_share(self.targets, self.tokens)} of them targets"),
-            ("packing", f"rows are {self.packing_efficiency:.1%} full; nothing is padded"),
+            ("packing", f"rows are {self.packing_efficiency:.1%} full; {padding}"),
             ("weights", f"{self.trainable_weights:,} of {self.weights:,} are trained"),
             (
                 "self-test",
@@ -193,6 +199,7 @@ def preflight(
         tokens=plan.tokens,
         targets=int(read.targets[plan.records].sum()),
         packing_efficiency=plan.packing_efficiency,
+        padded=wants_compile(config, trainee.device.device),
         weights=sum(p.numel() for p in trainee.model.parameters()),
         trainable_weights=sum(p.numel() for _, p in trainee.trainable()),
         logit_difference=difference,

@@ -5,7 +5,7 @@ import time
 from train.evaluation.losses import Evaluation, evaluation
 from train.run import forgetting
 from train.run.forgetting import General
-from train.run.measuring import sample, score
+from train.run.measuring import sample, score, tell
 from train.run.parts import Run
 from train.run.records import Before, read_before, write_before
 
@@ -31,7 +31,7 @@ def _measured(run: Run, general: General | None) -> Before:
     if val is not None and not begun:
         found = evaluation(0, val)
         run.folder.metric(found.metrics())
-        run.listener.evaluated(found)
+        tell(run, found)
     if not begun:
         sample(run, 0)
     if general is not None:

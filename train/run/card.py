@@ -19,6 +19,7 @@ import yaml
 
 from schemas.errors import CheckFailedError, ConfigError
 from schemas.objects import file_sha256
+from schemas.train_config import ADAPTER_SETTINGS
 from train.run.folder import RunFolder, whole_file
 
 README, PROVENANCE = "README.md", "provenance.json"
@@ -29,8 +30,6 @@ SETTINGS = (
     "warmup_ratio", "weight_decay", "beta1", "beta2", "clip", "neftune", "precision", "seed",
 )  # fmt: skip
 """The settings that decide what comes out, in the card's order; those that say nothing (None, empty) are left out."""
-
-ADAPTER_ONLY = frozenset({"lora_r", "lora_alpha", "lora_dropout", "lora_targets", "dora", "rslora"})
 
 ASK = """
 prompt = tokenizer.apply_chat_template(
@@ -89,7 +88,7 @@ def write(
     place: Path, folder: RunFolder, facts: Mapping[str, Any], *, which: str, merged: MergedFacts | None = None
 ) -> None:
     """Write README.md and provenance.json into a folder of weights."""
-    settings: dict[str, Any] = folder.read_json("config.json")["train"]
+    settings: dict[str, Any] = {**folder.read_json("config.json")["train"], **facts.get("settled", {})}
     provenance = {
         "run_id": facts["run_id"],
         "weights": which,
@@ -265,7 +264,7 @@ def _settings(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
     shown: list[tuple[str, str]] = []
     for name in SETTINGS:
         value = settings.get(name)
-        if value in (None, False, [], (), "") or (name in ADAPTER_ONLY and settings["method"] == "full"):
+        if value in (None, False, [], (), "") or (name in ADAPTER_SETTINGS and settings["method"] == "full"):
             continue
         shown.append((name, " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)))  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType] # JSON
     return shown

@@ -11,15 +11,14 @@ Legend: R records of a step.
 """
 
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from queue import Empty, Full, Queue
 from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 
 from train.plan import Step
@@ -79,7 +78,7 @@ def fed(
         yield Fed(
             number=index + 1,
             epoch=step.epoch,
-            passes=tuple(moved(batch, Tensor.pin_memory) for batch in passes) if pinned else passes,
+            passes=tuple(batch.moved(Tensor.pin_memory) for batch in passes) if pinned else passes,
             records_R=records_R,
             targets=int(examples.targets[records_R].sum()),
             tokens=int(examples.lengths[records_R].sum()),
@@ -87,21 +86,10 @@ def fed(
         )
 
 
-def on(device: torch.device, batch: PackedBatch) -> PackedBatch:
-    """Give a batch on a device. From pinned memory nobody waits for the copy."""
-    return moved(batch, lambda tensor: tensor.to(device, non_blocking=True))
-
-
-def moved(batch: PackedBatch, move: Callable[[Tensor], Tensor]) -> PackedBatch:
-    """Give a batch whose tensors went through `move`."""
-    held = {field.name: getattr(batch, field.name) for field in fields(batch)}
-    return replace(batch, **{name: move(value) for name, value in held.items() if isinstance(value, Tensor)})
-
-
 @contextmanager
-def ahead(made: Iterable[T], *, most: int = AHEAD) -> Generator[Iterator[T]]:
-    """Give what `made` yields, made by a thread of at most `most` ahead. The thread has ended when the block has."""
-    ready: Queue[tuple[T | None, BaseException | None]] = Queue(most)
+def ahead(made: Iterable[T]) -> Generator[Iterator[T]]:
+    """Give what `made` yields, made by a thread, at most `AHEAD` ahead. The thread has ended when the block has."""
+    ready: Queue[tuple[T | None, BaseException | None]] = Queue(AHEAD)
     left = threading.Event()
 
     def put(item: T | None, error: BaseException | None = None) -> bool:

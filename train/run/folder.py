@@ -15,7 +15,8 @@ one about an evaluation `step, val_loss, val_perplexity, val_loss_by_source, val
 nats per target. A line of samples.jsonl has `step, id, source, prompt, reference, answer, whole`. records.arrow has one
 row per record: `id, source, split, n_target_tokens, loss_before, loss, seen` (losses are means; null where not
 measured; `seen` is how often the run read it). spikes.jsonl: `step, loss, expected, records: [{id, source, loss}]`.
-general.json: `reference, records, before, after`, each a `loss` and a `perplexity`. verdict.json: `findings`, each with
+general.json: `reference, records, before, after`, each a `loss` and a `perplexity`, `se` of the change of the loss,
+and `nll_before` of each record. verdict.json: `findings`, each with
 `kind, level, found, evidence, advice`.
 """
 

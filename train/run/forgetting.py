@@ -1,14 +1,19 @@
-"""What a run forgets: the loss of a general set, which it is not trained on, before and after.
+"""What a run forgets: the loss of a general set before and after.
 
 The set is drawn by a hash of seed and id, so that it is the same in every part of a resumed run. general.json has what
-was found; without its second half the run has not ended.
+was found; without its second half the run has not ended. The loss of each record before stays there, so that the end,
+of a resumed run too, can say how sure the change is.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from heapq import nsmallest
 from typing import Any
+
+import numpy as np
+import polars as pl
 
 from schemas.dataset import find, ids_of
 from schemas.errors import CheckFailedError
@@ -17,6 +22,7 @@ from train.evaluation.losses import Losses, LossSummary, evaluation
 from train.run.folder import RunFolder
 from train.text.template import Template, encode
 from train.text.tokens import Tokens
+from train.verdict.finding import mean_of
 
 MOST = 2000
 """Records of the set at most: their mean loss is then known to about a hundredth of a nat, in less time than an
@@ -43,11 +49,15 @@ class General:
 
 @dataclass(frozen=True, slots=True)
 class Forgetting:
-    """The loss of the general set before and after; `after` is None before the run has ended."""
+    """The loss of the general set before and after; `after` is None before the run has ended.
+
+    `se`: standard error of the change, with records as what was drawn; None where losses are not finite.
+    """
 
     reference: str
     before: LossSummary
     after: LossSummary | None = None
+    se: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Give what general.json holds."""
@@ -56,6 +66,7 @@ class Forgetting:
             "records": self.before.records,
             "before": _plain(self.before),
             "after": _plain(self.after) if self.after else None,
+            "se": self.se,
         }
 
 
@@ -78,17 +89,26 @@ def draw_general(
 
 def measure(folder: RunFolder, general: General, score: Callable[[Tokens], Losses], *, first: bool) -> Forgetting:
     """Measure the set and write general.json: before the run, or after it. What was measured before is kept."""
-    if first and (folder.path / FILE).is_file():
-        held = folder.read_json(FILE)["before"]
-        return Forgetting(general.reference, LossSummary(held["records"], held["targets"], held["loss"]))
-    found = evaluation(0, score(general.examples)).overall
-    if first:
-        told = Forgetting(general.reference, found)
+    held = folder.read_json(FILE) if not first or (folder.path / FILE).is_file() else None
+    before = LossSummary(*(held["before"][name] for name in ("records", "targets", "loss"))) if held else None
+    if first and before:
+        return Forgetting(general.reference, before)
+    losses = score(general.examples)
+    found = evaluation(0, losses).overall
+    if before is None or held is None:
+        told, sums = Forgetting(general.reference, found), losses.nll_sums.tolist()
     else:
-        held = folder.read_json(FILE)["before"]
-        told = Forgetting(general.reference, LossSummary(held["records"], held["targets"], held["loss"]), found)
-    folder.write_json(FILE, told.to_json())
+        sums = held["nll_before"]
+        told = Forgetting(general.reference, before, found, _error_of_change(losses, sums))
+    folder.write_json(FILE, {**told.to_json(), "nll_before": sums})
     return told
+
+
+def _error_of_change(after: Losses, before: Sequence[float]) -> float | None:
+    with np.errstate(invalid="ignore"):  # losses may be infinite
+        change = (after.nll_sums - np.asarray(before, np.float64)) / after.targets
+        _, se = mean_of(pl.Series(change), pl.Series(after.targets))
+    return se if math.isfinite(se) else None
 
 
 def _plain(found: LossSummary) -> dict[str, Any]:

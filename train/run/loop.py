@@ -27,7 +27,7 @@ from train.model.trainee import Trainee
 from train.run import checkpoint
 from train.run.budget import budget_of
 from train.run.checkpoint import Cursor
-from train.run.feed import Fed, ahead, fed, on
+from train.run.feed import Fed, ahead, fed
 from train.run.measuring import SignalledError, evaluate, sample, score
 from train.run.parts import Run
 from train.run.progress import Progress, save
@@ -147,7 +147,7 @@ def launch(trainee: Trainee, updater: Updater, each: Fed, lr: float) -> Reading:
     sums_R = torch.zeros(len(each.records_R), dtype=torch.float64, device=trainee.device.device)
     at = each.first
     for batch in each.passes:
-        here = on(trainee.device.device, batch)
+        here = batch.to(trainee.device.device)
         with trainee.device.compute():
             nll_M = trainee.nll(here)
         # Gradients of several processes are averaged: see train/step/sharding.py.

@@ -14,9 +14,15 @@ def evaluate(run: Run, step: int, caught: Sequence[int] = ()) -> Evaluation:
     """Score the validation split, which has at least one record; write its metrics and tell of it."""
     found = evaluation(step, score(run, run.val, "validation", caught))
     run.measured(found.metrics())
-    run.folder.log(f"step {step}: validation loss {found.overall.loss:.4f}, perplexity {found.overall.perplexity:.2f}")
-    run.listener.evaluated(found)
+    tell(run, found)
     return found
+
+
+def tell(run: Run, found: Evaluation) -> None:
+    """Write what an evaluation found into the log, and tell of it."""
+    overall = found.overall
+    run.folder.log(f"step {found.step}: validation loss {overall.loss:.4f}, perplexity {overall.perplexity:.2f}")
+    run.listener.evaluated(found)
 
 
 def sample(run: Run, step: int, caught: Sequence[int] = ()) -> None:

@@ -5,6 +5,7 @@ comes in as `Data`: plain records and the digests that name them, so that nothin
 """
 
 import platform
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from hashlib import blake2b
@@ -22,6 +23,7 @@ from train.evaluation.samples import Sample, choose_prompts
 from train.model import tiny
 from train.model.adapt import adapt
 from train.model.base import Base
+from train.model.device import PRECISIONS
 from train.model.load import load_base, located
 from train.model.trainee import Trainee
 from train.plan import Plan, make_plan
@@ -41,6 +43,7 @@ from train.run.parts import Listener, Run
 from train.run.track import check as check_trackers
 from train.run.track import trackers
 from train.step import attention, processes, sharding
+from train.step.compiled import wants_compile
 from train.step.optimizer import make_optimizer
 from train.text.cache import TokenCache
 from train.text.template import Encoded, Encoder, Template
@@ -50,7 +53,7 @@ from train.verdict.verdict import judge_folder, kinds
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prepared:
-    """A run that passed its preflight."""
+    """A run that passed its preflight. `settled`: what each setting that was left open, or lowered, is."""
 
     config: TrainConfig
     trainee: Trainee
@@ -58,11 +61,17 @@ class Prepared:
     template: Template
     train: Encoded
     val: Encoded
+    replay: Encoded | None
     read: Tokens
     plan: Plan
     identity: Identity
     report: Preflight
+    settled: dict[str, Any]
     general: General | None = None
+
+    def not_used(self) -> Iterator[dict[str, Any]]:
+        """Yield a line for each record that is not used as it stands, as rejected.jsonl has them."""
+        return _not_used(self.train, self.val, self.replay)
 
 
 def prepare(config: TrainConfig, data: Data, listener: Listener, folder: RunFolder | None = None) -> Prepared:
@@ -108,14 +117,7 @@ def prepare(config: TrainConfig, data: Data, listener: Listener, folder: RunFold
         replayed = _replay(config, data, encoder, max_tokens, say)
     read = Tokens.joined([trained.examples, *([replayed.examples] if replayed else [])])
     if folder:
-        folder.write_jsonl(
-            "rejected.jsonl",
-            (
-                {"split": split, **asdict(refusal)}
-                for split, encoded in (("train", trained), ("val", validated), ("replay", replayed))
-                for refusal in ((*encoded.refusals, *encoded.cut) if encoded else ())
-            ),
-        )
+        folder.write_jsonl("rejected.jsonl", _not_used(trained, validated, replayed))
     if not trained.examples:
         counts = "; ".join(str(refused) for refused in count_refused("train", trained.refusals))
         raise CheckFailedError(f"dataset {data.name}@{data.seq}", f"no record can be trained on: {counts}", "some")
@@ -150,7 +152,35 @@ def prepare(config: TrainConfig, data: Data, listener: Listener, folder: RunFold
             say(line)
         for record in report.shown:
             folder.log(f"{record.title()}\n{record.marked()}")
-    return Prepared(config, trainee, base, template, trained, validated, read, plan, identity, report, general)
+    return Prepared(
+        config,
+        trainee,
+        base,
+        template,
+        trained,
+        validated,
+        replayed,
+        read,
+        plan,
+        identity,
+        report,
+        settled={
+            "max_tokens": max_tokens,
+            "checkpointing": settled.checkpointing,
+            "compile": "on" if wants_compile(config, base.device.device) else "off",
+            "device": base.device.device.type,
+            "precision": PRECISIONS[base.device.autocast],
+            "eval_every": every,
+            "lr": config.resolved_lr(),
+        },
+        general=general,
+    )
+
+
+def _not_used(train: Encoded, val: Encoded, replay: Encoded | None) -> Iterator[dict[str, Any]]:
+    for split, encoded in (("train", train), ("val", val), ("replay", replay)):
+        for refusal in (*encoded.refusals, *encoded.cut) if encoded else ():
+            yield {"split": split, **asdict(refusal)}
 
 
 def run(
@@ -378,6 +408,7 @@ def _open(this: Run, prepared: Prepared, data: Data, *, resume: bool) -> dict[st
         "versions": versions,
         "python": platform.python_version(),
         "device": str(prepared.trainee.device),
+        "settled": prepared.settled,
         "preflight": prepared.report.json(shown=False),
         "started": start.isoformat(timespec="seconds"),
         "ended": None,

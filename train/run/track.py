@@ -31,8 +31,6 @@ NAMES = {
     "epoch": "train/epoch",
     "val_loss": "val/loss",
     "val_perplexity": "val/perplexity",
-    "general_loss": "general/loss",
-    "general_perplexity": "general/perplexity",
     "loss_by_source": "train_loss_by_source",
     "val_loss_by_source": "val_loss_by_source",
     "val_perplexity_by_source": "val_perplexity_by_source",

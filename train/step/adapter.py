@@ -87,8 +87,8 @@ def _shapes(x_NI: Tensor, weight_OI: Tensor, _bias: Tensor | None, a_RI: Tensor,
 def _shapes_backward(
     dy_NO: Tensor, x_NI: Tensor, _weight: Tensor, a_RI: Tensor, b_OR: Tensor, _low: Tensor, _scale: float, wanted: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    dx_NI = torch.empty_like(x_NI) if wanted else dy_NO.new_empty(0)
-    return dx_NI, torch.empty_like(a_RI), torch.empty_like(b_OR)
+    dx_NI = dy_NO.new_empty(x_NI.shape) if wanted else dy_NO.new_empty(0)
+    return dx_NI, dy_NO.new_empty(a_RI.shape), dy_NO.new_empty(b_OR.shape)
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:

@@ -34,8 +34,15 @@ LENGTH_ROPES = frozenset({"longrope", "dynamic"})
 """Rotary embeddings whose factors depend on the longest record of a pass."""
 
 
+_AMPERE = (8, 0)
+"""The compute capability from which GPUs have the variable-length kernel."""
+_has_kernel = False
+
+
 def register() -> None:
     """Make `attn_implementation="sft_packed"` known to transformers. Registering twice changes nothing."""
+    global _has_kernel  # noqa: PLW0603 # asked once: compiled layers take it for a constant
+    _has_kernel = torch.cuda.is_available() and torch.cuda.get_device_capability() >= _AMPERE
     AttentionInterface.register(NAME, packed_attention)
 
 
@@ -159,7 +166,7 @@ def _kernel_fits(q_NHD: Tensor, v_NGD: Tensor) -> bool:
     """Whether torch's variable-length kernel takes these: CUDA, half precision, equal head sizes up to 256."""
     half = q_NHD.dtype in (torch.bfloat16, torch.float16)
     size = q_NHD.shape[-1]
-    return q_NHD.is_cuda and half and size == v_NGD.shape[-1] and size <= 256 and size % 8 == 0
+    return _has_kernel and q_NHD.is_cuda and half and size == v_NGD.shape[-1] and size <= 256 and size % 8 == 0
 
 
 def _varlen(
@@ -257,17 +264,18 @@ attend_records.register_autograd(_backward, setup_context=_save)
 attend_records_backward.register_fake(_shapes_backward)
 
 
+@torch.compiler.disable()  # pyright: ignore[reportUntypedFunctionDecorator] # torch types it so; it reads the bounds of records
 def _per_record(
     q_NHD: Tensor, k_NGD: Tensor, v_NGD: Tensor, cu_S: Tensor, *, scale: float | None, window: int | None
 ) -> Tensor:
+    groups = q_NHD.shape[1] // k_NGD.shape[1]  # told of groups, SDPA has no fast kernel for fp32 or for masks
+    k_NGD, v_NGD = k_NGD.repeat_interleave(groups, 1), v_NGD.repeat_interleave(groups, 1)
     lengths = [end - start for start, end in _records(cu_S)]
     parts: list[Tensor] = []
     for record in zip(*(x.split(lengths) for x in (q_NHD, k_NGD, v_NGD)), strict=True):
         q, k, v = (x.transpose(0, 1)[None] for x in record)  # (1, heads, record, D)
         seen = _window_mask(q.shape[2], window, q.device)
-        out = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=seen, is_causal=seen is None, scale=scale, enable_gqa=q.shape[1] != k.shape[1]
-        )
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=seen, is_causal=seen is None, scale=scale)
         parts.append(out[0].transpose(0, 1))
     return torch.cat(parts)
 

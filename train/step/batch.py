@@ -17,8 +17,8 @@ A batch may be padded to a fixed size: tokens at its end that are nobody's targe
 a record sees them, for attention ends at a record's bounds.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -54,22 +54,20 @@ class PackedBatch:
         return self.input_ids_1N.shape[1] - self.padding
 
     def to(self, device: torch.device) -> "PackedBatch":
-        """Give the same batch on a device."""
-        if self.input_ids_1N.device == device:
-            return self
-        return PackedBatch(
-            self.input_ids_1N.to(device),
-            self.labels_1N.to(device),
-            self.position_ids_1N.to(device),
-            self.cu_seqlens_S.to(device),
-            self.segment_N.to(device),
-            self.targets_M.to(device),
-            self.records_M.to(device),
-            self.max_seqlen,
-            self.records,
-            self.targets,
-            self.padding,
-        )
+        """Give the same batch on a device, as `sent` does."""
+        return self.moved(lambda tensor: sent(tensor, device))
+
+    def moved(self, move: Callable[[Tensor], Tensor]) -> "PackedBatch":
+        """Give a batch whose tensors went through `move`."""
+        held = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: move(value) for name, value in held.items() if isinstance(value, Tensor)})
+
+
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """Give a tensor on a device. To a GPU it goes from pinned memory, so that nobody waits for the copy."""
+    if device.type != "cuda" or tensor.is_cuda:
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def make_batch(

@@ -5,6 +5,7 @@ step runs as it is: scoring and generation have other shapes, and would compile 
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,11 +14,16 @@ from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from schemas.train_config import TrainConfig
+from train.step.memory import is_out_of_memory
 
 
 def wants_compile(config: TrainConfig, device: torch.device) -> bool:
-    """Whether the configuration asks for compiled layers: `auto` does so on a GPU."""
-    return config.compile == "on" or (config.compile == "auto" and device.type == "cuda")
+    """Whether the configuration asks for compiled layers: `auto` does so on a GPU, where it computes in half precision.
+
+    In fp32 there is no kernel for packed rows, and attention goes record by record, which does not compile.
+    """
+    on_gpu = device.type == "cuda" and config.precision != "fp32"
+    return config.compile == "on" or (config.compile == "auto" and on_gpu)
 
 
 def fixed_shape(records: int, *, micro_batch: int, max_tokens: int) -> dict[str, int]:
@@ -72,7 +78,7 @@ def _compile(
     failed: Sequence[RuntimeError],
     fail: Callable[[RuntimeError], None],
 ) -> None:
-    plain = layer.forward
+    plain = _recomputing(layer)
     # Not fullgraph: a layer that cannot be one graph runs in pieces, instead of ending the run.
     compiled = torch.compile(plain, backend=backend, dynamic=False)
     ran = False  # a layer that ran compiled once goes on so: recomputation must do what the forward pass did
@@ -84,7 +90,7 @@ def _compile(
             try:
                 output = compiled(*args, **kwargs)
             except RuntimeError as error:  # all that a compiler raises; what the layer itself raises comes again below
-                if ran:
+                if ran or is_out_of_memory(error):
                     raise
                 fail(error)
             else:
@@ -93,3 +99,20 @@ def _compile(
         return plain(*args, **kwargs)
 
     layer.forward = forward
+
+
+def _recomputing(layer: Any) -> Callable[..., Any]:
+    """Give a layer's forward with its recomputation inside, so that both are compiled as one.
+
+    Older transformers recompute around a layer's __call__; outside of what is compiled, selective recomputation would
+    meet operators that write into buffers of the compiler's, and take their results for its own.
+    """
+    inner = layer.forward
+    if "__call__" not in vars(GradientCheckpointingLayer) or not layer.gradient_checkpointing:
+        return inner
+    again, layer.gradient_checkpointing = layer._gradient_checkpointing_func, False
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        return again(partial(inner, **kwargs), *args) if layer.training else inner(*args, **kwargs)
+
+    return forward

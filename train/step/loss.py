@@ -91,11 +91,6 @@ def target_nll(head: Head, hidden_1NC: Tensor, batch: PackedBatch, *, chunk_byte
     return torch.cat(parts)
 
 
-def target_records(batch: PackedBatch) -> Tensor:
-    """Give, for each target, which of the batch's records it belongs to: (M,) int64, aligned with `target_nll`."""
-    return batch.records_M
-
-
 def _nll(head: Head, hidden_MC: Tensor, labels_M: Tensor) -> Tensor:
     return F.cross_entropy(head(hidden_MC), labels_M, reduction="none")
 

@@ -34,10 +34,10 @@ def test_a_drawn_answer_depends_on_its_prompt_and_the_seed_alone(
     trainee_of: Callable[..., Trainee], template: Template, prompts: Prompts
 ) -> None:
     """Batched, alone, in another order: the same answers. Another seed gives others."""
-    trainee, sampling = trainee_of(), Sampling(1.0, 0.95, 3)
-    together = drawn(trainee, template, prompts, sampling)
-    assert drawn(trainee, template, prompts, sampling, batch=0) == together
-    assert drawn(trainee, template, prompts[::-1], sampling) == together[::-1]
+    trainee = trainee_of()
+    together = drawn(trainee, template, prompts, Sampling(1.0, 0.95, 3))
+    assert drawn(trainee, template, prompts, Sampling(1.0, 0.95, 3), batch=0) == together
+    assert drawn(trainee, template, prompts[::-1], Sampling(1.0, 0.95, 3)) == together[::-1]
     assert drawn(trainee, template, prompts, Sampling(1.0, 0.95, 4)) != together
     assert drawn(trainee, template, prompts, Sampling()) != together
 
@@ -47,6 +47,9 @@ def test_the_same_prompt_asked_again_draws_anew(
 ) -> None:
     found = drawn(trainee_of(), template, [prompts[0]] * 6, Sampling(1.0, 1.0, 3))
     assert len(set(found)) > 1
+    pieces = Sampling(1.0, 1.0, 3)  # a long file is asked piece by piece
+    halves = [drawn(trainee_of(), template, [prompts[0]] * 3, pieces) for _ in range(2)]
+    assert [*halves[0], *halves[1]] == found
 
 
 def test_draws_follow_the_models_probabilities() -> None:

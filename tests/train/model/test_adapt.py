@@ -69,6 +69,15 @@ def test_whole_weights_load_with_plain_transformers_and_give_the_same_logits(
     assert [tokenizer.encode(token) for token in settings.get("add_tokens", ())] == [[i] for i in base.added]
 
 
+def test_what_is_trained_beside_adapters_is_held_in_fp32(saved: Callable[..., Path]) -> None:
+    """As on a GPU, where the base is held in half precision: a moment of it would not decay."""
+    base = load_base(TrainConfig(model=str(saved()), device="cpu"), [])
+    base = replace(base, name="tiny", model=base.model.to(torch.bfloat16))
+    trainee = adapt(base, TrainConfig(model="tiny", device="cpu"))
+    assert {p.dtype for _, p in trainee.trainable()} == {torch.float32}
+    assert any("modules_to_save" in name for name, _ in trainee.trainable())
+
+
 @pytest.mark.parametrize("kind", ["llama", "tied"])
 def test_the_loss_sees_new_tokens_in_a_head_tied_or_not(taught: Taught, kind: str) -> None:
     """Loss and gradients through our head are those of the model's own forward, also once adapters have moved."""

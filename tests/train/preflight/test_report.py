@@ -48,6 +48,9 @@ def test_a_sound_run_is_described_before_it_starts(
     assert values["memory"]["total"] == report.memory.total
     assert values["shown"][0]["pieces"][0]["kind"] == "special"
     assert "shown" not in report.json(shown=False)
+    assert "nothing is padded" in told
+    compiled = checked(trainee_of(method="full"), encoded, compile="on")
+    assert "full; compiled layers take them padded" in "\n".join(compiled.lines())
 
 
 def test_a_step_holds_no_more_rows_than_there_are(

@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from schemas.errors import CheckFailedError, ConfigError, InputError, SftError
 from schemas.record import Record
+from schemas.run_files import General, read_run
 from schemas.train_config import TrainConfig
 from tests.train.world import Watcher, make_records, record
 from train.model import tiny
@@ -22,6 +23,7 @@ from train.run import checkpoint
 from train.run import run as run_module
 from train.run.budget import Clock
 from train.run.folder import RunFolder
+from train.run.forgetting import Forgetting
 from train.run.run import Data, prepare, run
 
 MODEL = {"device": "cpu", "batch": 4, "max_tokens": 256, "lr": 5e-3, "sample_tokens": 8, "allow_leakage": True}
@@ -50,6 +52,11 @@ def repeating(count: int) -> list[Record]:
     ]
 
 
+def losses_of(found: Forgetting) -> tuple[float, float]:
+    assert found.after is not None
+    return found.before.loss, found.after.loss
+
+
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated")  # peft 0.21 on transformers 5.23
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_a_run_of_tiny_learns_and_leaves_every_file_of_the_design(tmp_path: Path, method: str) -> None:
@@ -73,7 +80,19 @@ def test_a_run_of_tiny_learns_and_leaves_every_file_of_the_design(tmp_path: Path
     assert facts["identity"].keys() == set(checkpoint.NAMES)
     assert (facts["ended_by"], facts["cost"]) == ("steps", None)
     assert facts["ended"] >= facts["started"]
-    assert json.loads((out / "config.json").read_text())["train"]["lr"] == 5e-3
+    asked_for = json.loads((out / "config.json").read_text())["train"]
+    assert (asked_for["lr"], asked_for["checkpointing"], asked_for["eval_every"]) == (5e-3, "auto", None)
+    known = {
+        "checkpointing": "none",
+        "compile": "off",
+        "precision": "fp32",
+        "device": "cpu",
+        "eval_every": 4,
+        "lr": 5e-3,
+    }
+    assert facts["settled"].items() >= known.items()
+    assert "| precision | fp32 |" in (out / "final" / "README.md").read_text()
+    assert "step 0: validation loss" in (out / "training.log").read_text()
     rejected = [json.loads(line) for line in (out / "rejected.jsonl").read_text().splitlines()]
     assert [(r["id"], r["split"], r["reason"]) for r in rejected] == [(long.id, "train", "overlong")]
     assert "1 train records not used (overlong): 1 of b" in (out / "training.log").read_text()
@@ -246,6 +265,8 @@ def test_a_run_of_tiny_killed_and_resumed_ends_as_one_never_killed(tmp_path: Pat
     assert forgotten is not None
     assert forgotten.after is not None
     assert (forgotten.reference, forgotten.before.records) == ("talk@2", 6)
+    assert forgotten.se is not None
+    assert read_run(tmp_path / "killed").general == General("talk@2", 6, *losses_of(forgotten), forgotten.se)
     assert forgotten.after.loss != forgotten.before.loss
     again = run(config, data, tmp_path / "killed", Watcher(), resume=True)
     assert again.run_id == resumed.run_id

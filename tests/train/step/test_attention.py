@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from transformers import LlamaConfig, Qwen3NextConfig
 
 from schemas.errors import CheckFailedError, ModelError
-from train.step.attention import packed_attention, refuse_unpackable
+from train.step.attention import _per_record, packed_attention, refuse_unpackable
 
 CAUSAL: Any = SimpleNamespace(is_causal=True)
 BOUNDS = [0, 5, 5, 6, 13]
@@ -33,6 +33,16 @@ def test_each_record_attends_as_if_it_were_alone(window: int | None) -> None:
     scores = (q @ k.transpose(-1, -2) * 0.3).masked_fill(~seen, -torch.inf)
     expected = (F.softmax(scores, -1) @ v).transpose(1, 2)
     torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("window", [None, 3])
+def test_where_no_kernel_is_records_attend_one_by_one(window: int | None) -> None:
+    q, k, v = projections()
+    cu = torch.tensor(BOUNDS, dtype=torch.int32)
+    expected, _ = packed_attention(CAUSAL, q, k, v, None, cu_seq_lens_q=cu, sliding_window=window, scaling=0.3)
+    q, k, v = (x.transpose(1, 2)[0] for x in (q, k, v))
+    got = _per_record(q, k, v, cu, scale=0.3, window=window)
+    torch.testing.assert_close(got[None], expected, rtol=1e-5, atol=1e-6)
 
 
 def test_without_record_bounds_it_raises_instead_of_leaking() -> None:

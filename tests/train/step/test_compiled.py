@@ -1,12 +1,16 @@
 """Compiled layers train as plain ones, and are compiled once."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch._dynamo.testing import CompileCounterWithBackend
+from torch.utils.checkpoint import CheckpointPolicy
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 from schemas.train_config import TrainConfig
 from tests.train.world import small_llama
@@ -15,6 +19,7 @@ from train.plan import Step
 from train.step.batch import make_batch
 from train.step.compiled import compile_layers, fixed_shape, wants_compile
 from train.step.loss import target_nll
+from train.step.recompute import _policy
 from train.text.tokens import Example
 
 STEPS = [Step(rows, 0) for rows in ((((0, 1), (2,)), ((3,), (4, 5, 6)), ((6, 0), (5, 1, 2))))]
@@ -77,6 +82,60 @@ def test_compiled_layers_give_the_same_and_compile_once_for_all_steps_and_layers
     assert counter.frame_count == graphs, "scoring and generation run uncompiled"
 
 
+@pytest.mark.parametrize("checkpointing", ["none", "selective", "full"])
+@pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.filterwarnings("ignore")  # torch's own, of its compiler
+def test_recomputation_around_a_call_is_compiled_with_the_layer(
+    method: str, checkpointing: str, trainee_of: Callable[..., Trainee], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As transformers had it before 5.23: there, what is recomputed stood outside of what was compiled."""
+
+    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        inner = torch.nn.Module.__call__
+        if layer.gradient_checkpointing and layer.training:
+            outside.append(layer)
+            return layer._gradient_checkpointing_func(partial(inner, layer, **kwargs), *args)
+        return inner(layer, *args, **kwargs)
+
+    torch._dynamo.reset()
+    outside: list[Any] = []
+    monkeypatch.setattr(LlamaDecoderLayer, "forward", LlamaDecoderLayer.forward.__wrapped__)
+    monkeypatch.setattr(GradientCheckpointingLayer, "__call__", call, raising=False)
+    trainee = trainee_of(small_llama(90, num_hidden_layers=2), method=method, checkpointing=checkpointing)
+    trainee.model.train()
+    expected, gradients = train_step(trainee, STEPS[0], {})
+    assert bool(outside) == (checkpointing != "none")
+    outside.clear()
+    compile_layers(trainee.network, backend="aot_eager")
+    loss, found = train_step(trainee, STEPS[0], {})
+    assert loss == pytest.approx(expected, rel=1e-5)
+    for name, gradient in gradients.items():
+        assert (found[name] - gradient).norm() <= 1e-5 * gradient.norm(), name
+    assert not outside
+
+
+def test_a_result_that_was_written_into_a_buffer_is_not_held() -> None:
+    assert _policy(None, torch.ops.aten.mm.default) == CheckpointPolicy.MUST_SAVE
+    assert _policy(None, torch.ops.aten.mm.out) == CheckpointPolicy.PREFER_RECOMPUTE
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's own, of its compiler
+def test_memory_that_runs_out_is_not_taken_for_a_layer_that_cannot_be_compiled(
+    trainee_of: Callable[..., Trainee],
+) -> None:
+    def no_memory(*_: Any) -> Any:
+        return lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA out of memory"))
+
+    torch._dynamo.reset()
+    trainee = trainee_of(small_llama(90), method="full")
+    trainee.model.train()
+    said: list[str] = []
+    compile_layers(trainee.network, backend=no_memory, say=said.append)
+    with pytest.raises(torch.OutOfMemoryError):
+        train_step(trainee, STEPS[0], {})
+    assert not said
+
+
 @pytest.mark.parametrize("checkpointing", ["none", "full"])
 @pytest.mark.filterwarnings("ignore")  # torch's own, of its compiler
 def test_what_cannot_be_compiled_runs_as_it_is_and_says_so_once(
@@ -112,3 +171,4 @@ def test_auto_compiles_on_a_gpu_alone() -> None:
     assert [wants_compile(TrainConfig(), device) for device in (cpu, cuda)] == [False, True]
     assert wants_compile(TrainConfig(compile="on"), cpu)
     assert not wants_compile(TrainConfig(compile="off"), cuda)
+    assert not wants_compile(TrainConfig(precision="fp32"), cuda), "attention goes record by record there"

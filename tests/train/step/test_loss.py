@@ -13,7 +13,7 @@ from train.evaluation.losses import record_losses
 from train.model.trainee import Trainee
 from train.plan import make_plan
 from train.step.batch import IGNORE, make_batch
-from train.step.loss import target_nll, target_records
+from train.step.loss import target_nll
 from train.text.template import Encoded
 from train.text.tokens import Example
 
@@ -107,7 +107,7 @@ def test_losses_of_single_records_are_those_of_their_tokens(
         for one, example in zip(scored, encoded.examples, strict=True):
             assert one.mean == pytest.approx(plain_loss(trainee, (example,)).item(), rel=1e-5)
     batch = make_batch(encoded.examples, [(4, 0)])
-    counts = torch.bincount(target_records(batch)).tolist()
+    counts = torch.bincount(batch.records_M).tolist()
     assert counts == [encoded.examples[4].targets, encoded.examples[0].targets]
 
 
