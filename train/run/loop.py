@@ -114,7 +114,8 @@ def _compiled(run: Run) -> dict[str, int]:
     run.say(f"{layers} decoder layers are compiled: the first step takes longer")
     rows = run.config.micro_batch
     most = run.plan.records_per_pass(rows) if ranks() == 1 else rows * run.plan.records_per_row  # dealt otherwise
-    return fixed_shape(most, micro_batch=rows, max_tokens=run.plan.max_tokens)
+    longest = int(run.examples.lengths[run.plan.records].max())
+    return fixed_shape(most, longest, micro_batch=rows, max_tokens=run.plan.max_tokens)
 
 
 def _updater(run: Run) -> Updater:

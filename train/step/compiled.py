@@ -16,6 +16,9 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from schemas.train_config import TrainConfig
 from train.step.memory import is_out_of_memory
 
+TILE = 128
+"""Tokens that an attention kernel works on together."""
+
 
 def wants_compile(config: TrainConfig, device: torch.device) -> bool:
     """Whether the configuration asks for compiled layers: `auto` does so on a GPU, where it computes in half precision.
@@ -26,17 +29,16 @@ def wants_compile(config: TrainConfig, device: torch.device) -> bool:
     return config.compile == "on" or (config.compile == "auto" and on_gpu)
 
 
-def fixed_shape(records: int, *, micro_batch: int, max_tokens: int) -> dict[str, int]:
+def fixed_shape(records: int, longest: int, *, micro_batch: int, max_tokens: int) -> dict[str, int]:
     """Give the one shape that passes of `micro_batch` rows can be padded to, as `make_batch` takes it.
 
-    `records` is the most that a pass holds: `Plan.records_per_pass`.
+    `records` is the most that a pass holds: `Plan.records_per_pass`. `longest`: tokens of the longest record; attention
+    kernels make room for as many in every record, so it is no larger than it must be.
     """
-    # What is left of each row, and one more, in pieces of their own: attention within them costs next to nothing.
-    return {
-        "pad_tokens": micro_batch * max_tokens,
-        "pad_records": records + micro_batch + 1,
-        "pad_longest": max_tokens,
-    }
+    tokens = micro_batch * max_tokens
+    longest = min(max_tokens, -(-longest // TILE) * TILE)
+    # Padding lies in pieces of its own, none longer than the longest record: attention within them costs little.
+    return {"pad_tokens": tokens, "pad_records": records + -(-tokens // longest) + 1, "pad_longest": longest}
 
 
 def decoder_layers(network: PreTrainedModel) -> list[nn.Module]:

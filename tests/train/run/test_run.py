@@ -109,7 +109,7 @@ def test_a_run_of_tiny_learns_and_leaves_every_file_of_the_design(tmp_path: Path
     assert set(times[50:]) == {0}
 
     answers = [json.loads(line) for line in (out / "samples.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in answers] == [step for step in range(0, 41, 4) for _ in range(2)]
+    assert [line["step"] for line in answers] == [step for step in range(0, 41, 4) for _ in range(4)]
     assert {line["id"] for line in answers} == {sample.id for sample in result.samples}  # the same prompts each time
     asked = next(r for r in records[50:] if r.id == result.samples[0].id)
     assert result.samples[0].reference == asked.messages[1].content

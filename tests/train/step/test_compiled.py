@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch.utils.checkpoint import CheckpointPolicy
 from transformers.modeling_layers import GradientCheckpointingLayer
@@ -64,7 +66,7 @@ def test_compiled_layers_give_the_same_and_compile_once_for_all_steps_and_layers
     torch._dynamo.reset()
     trainee = trainee_of(small_llama(90, num_hidden_layers=3), **settings)
     trainee.model.train()
-    shape = fixed_shape(most_records(2), micro_batch=2, max_tokens=40)
+    shape = fixed_shape(most_records(2), max(LENGTHS), micro_batch=2, max_tokens=40)
     expected = [train_step(trainee, step, {}) for step in STEPS]
     counter = CompileCounterWithBackend("aot_eager")
     assert compile_layers(trainee.network, backend=counter) == 3
@@ -161,9 +163,26 @@ def test_what_cannot_be_compiled_runs_as_it_is_and_says_so_once(
 
 
 def test_every_pass_of_a_plan_fits_the_fixed_shape() -> None:
-    shape = fixed_shape(most_records(1), micro_batch=1, max_tokens=64)
+    shape = fixed_shape(most_records(1), max(LENGTHS), micro_batch=1, max_tokens=64)
     batches = [make_batch(examples(), [row], **shape) for step in STEPS for row in step.rows]
     assert {(b.input_ids_1N.shape, b.cu_seqlens_S.shape, b.max_seqlen) for b in batches} == {((1, 64), (6,), 64)}
+
+
+@given(st.lists(st.lists(st.integers(1, 300), min_size=1, max_size=12), min_size=1, max_size=6), st.integers(1, 3))
+def test_kernels_are_told_of_no_longer_records_than_there_are(passes: list[list[int]], micro_batch: int) -> None:
+    """Whatever the lengths: one shape, and no piece of padding longer than what kernels are told."""
+    longest = max(n for held in passes for n in held)
+    held = max(map(sum, passes))
+    max_tokens = -(-held // micro_batch)
+    shape = fixed_shape(max(map(len, passes)), longest, micro_batch=micro_batch, max_tokens=max(max_tokens, longest))
+    found: set[tuple[int, int]] = set()
+    for lengths in passes:
+        made = [Example(str(i), "a", 1.0, np.ones(n, np.int32), np.ones(n, np.bool_)) for i, n in enumerate(lengths)]
+        batch = make_batch(made, [tuple(range(len(made)))], **shape)
+        assert int(batch.cu_seqlens_S.diff().max()) <= batch.max_seqlen
+        found.add((len(batch.cu_seqlens_S), batch.max_seqlen))
+    assert len(found) == 1
+    assert found.pop()[1] < longest + 128
 
 
 def test_auto_compiles_on_a_gpu_alone() -> None:
