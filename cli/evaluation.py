@@ -1,4 +1,4 @@
-"""`sft eval` and `sft generate`: what a run's model is worth beside its base, and what it says.
+"""`sft eval`: what a run's model is worth beside its base.
 
 The trainer asks and counts, curate draws the page; this file puts the two together.
 """

@@ -41,7 +41,7 @@ def generate(
     ],
     prompt: Annotated[
         str | None,
-        typer.Argument(metavar="[PROMPT]", help="What to ask; without it, and on a terminal, a conversation."),
+        typer.Argument(metavar="PROMPT", help="What to ask; without it, and on a terminal, a conversation."),
     ] = None,
     source: Annotated[
         str | None,

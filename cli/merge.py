@@ -24,7 +24,8 @@ def root() -> None:
 def merge(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run with method lora or qlora.")],
     out_folder: Annotated[
-        Path | None, typer.Option("--out", help="Folder of the merged model; by default RUN/merged.")
+        Path | None,
+        typer.Option("--out", help="Folder of the merged model; by default RUN/merged, or RUN/merged-best."),
     ] = None,
     dtype: Annotated[
         Literal["auto", "fp32", "bf16", "fp16"],

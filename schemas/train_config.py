@@ -115,8 +115,8 @@ class TrainConfig(Config):
     0.2 of general text keeps a model from forgetting."""
 
     curriculum: str | None = Field(None, examples=["quality", "-perplexity"])
-    """Order the first epoch by a column of the dataset, such as quality or perplexity, lowest first; with a minus,
-    highest first. Later epochs are shuffled."""
+    """Order the first epoch by a column of the dataset, such as quality or perplexity, or by tokens, lowest first; with
+    a minus, highest first. Later epochs are shuffled."""
 
     allow_leakage: bool = False
     """Train although validation rows, or near-duplicates of them, are train rows too; without, that fails preflight."""

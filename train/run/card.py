@@ -253,8 +253,8 @@ def _results(folder: RunFolder, facts: Mapping[str, Any]) -> str:
         general: dict[str, Any] = folder.read_json("general.json")
         if general.get("after"):
             said += (
-                f"\n\nForgetting: on {general['records']:,} records of {text(general['reference'])}, which it was not "
-                f"trained on, the loss was {_number(general['before']['loss'])} before and "
+                f"\n\nForgetting: on {general['records']:,} records of {text(general['reference'])} the "
+                f"loss was {_number(general['before']['loss'])} before and "
                 f"{_number(general['after']['loss'])} after."
             )
     return said

@@ -1,6 +1,6 @@
 """What can end a run anywhere, told as one line: Ctrl-C, SIGTERM, a full disk.
 
-Within the training loop a signal first lets the step end and writes a checkpoint (see `train/loop.py`); here is the
+Within the training loop a signal first lets the step end and writes a checkpoint (see `train/run/loop.py`); here is the
 rest of the run: loading, scoring, saving.
 """
 
