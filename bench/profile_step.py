@@ -1,7 +1,9 @@
 """Where the time of a training step goes: `python -m bench.profile_step`, on a GPU where there is one, else on a CPU.
 
 A Llama of random weights trains on packed rows of random tokens; torch's profiler says which operators took the time,
-and here they are added up by what they are for. The table is what docs/profile.md shows.
+and here they are added up by what they are for: on a CPU operators, on a GPU its kernels. As in a run, layers are
+compiled on a GPU, where one fused kernel does the work of many operators. Tokens per second are those of steps without
+the profiler. The table is what docs/profile.md shows.
 """
 
 import argparse
@@ -17,6 +19,7 @@ from schemas.train_config import TrainConfig
 from train.step import attention
 from train.step.attention import packed_hidden
 from train.step.batch import make_batch
+from train.step.compiled import compile_layers, fixed_shape
 from train.step.loss import head_of, target_nll
 from train.step.optimizer import Updater
 from train.text.tokens import Example, Tokens
@@ -29,12 +32,15 @@ SHAPES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 GROUPS = {
     "attention": ("attend_records", "varlen", "flash", "fmha"),
-    "optimizer": ("adam", "foreach"),
+    "optimizer": ("adam", "foreach", "multi_tensor"),
+    "norms, rotary embedding, activation: fused kernels": ("triton",),
     "matrix products": ("mm", "gemm", "nvjet", "cutlass", "linear"),
-    "softmax of the loss": ("exp", "amax", "scatter", "logsumexp"),
-    "copies and memory": ("copy", "clone", "cat", "index", "embedding", "empty", "zero", "fill", "contiguous"),
+    "softmax of the loss": ("exp", "amax", "maxops", "scatter", "gather", "logsumexp"),
+    "copies and memory": (
+        "copy", "memcpy", "memset", "clone", "cat", "index", "embedding", "empty", "zero", "fill", "contiguous",
+    ),
     "norms, rotary embedding, activation": ("mul", "add", "silu", "rsqrt", "pow", "mean", "neg", "sum", "div"),
-}
+}  # fmt: skip
 STEPS, WARM = 3, 2
 
 
@@ -48,37 +54,48 @@ def main() -> None:
     chosen = parser.parse_args()
     device = torch.device("cuda" if cuda else "cpu")
     attention.register()
-    model = LlamaForCausalLM(LlamaConfig(**SHAPES[chosen.shape], max_position_embeddings=chosen.max_tokens))
+    with device:
+        model = LlamaForCausalLM(LlamaConfig(**SHAPES[chosen.shape], max_position_embeddings=chosen.max_tokens))
     model.set_attn_implementation(attention.NAME)
-    torch.nn.Module.to(model.train(), device)
+    model.train()
     head = head_of(model.lm_head, model.config)
-    updater = Updater(model.named_parameters(), TrainConfig(method="full"))
+    updater = Updater(model.named_parameters(), TrainConfig.model_validate({"method": "full"}))
     tokens, rows = made_up(chosen.rows, chosen.max_tokens, model.config.vocab_size)
+    shape: dict[str, int] = {}
+    if cuda:
+        compile_layers(model, say=print)
+        longest = int(tokens.lengths.max())
+        shape = fixed_shape(sum(map(len, rows)), longest, micro_batch=chosen.rows, max_tokens=chosen.max_tokens)
 
     def step() -> int:
         with record_function("data"):
-            batch = make_batch(tokens, rows).to(device)
+            batch = make_batch(tokens, rows, **shape).to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=cuda):
             loss = target_nll(head, packed_hidden(model.model, batch), batch).sum() / batch.targets
         loss.backward()
         updater.step(1e-5, loss.detach())
         return batch.tokens
 
-    for _ in range(WARM):
-        step()
-    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]
-    started = time.perf_counter()
-    with profile(activities=activities) as found:
-        done = sum(step() for _ in range(STEPS))
+    def steps(count: int) -> int:
+        done = sum(step() for _ in range(count))
         if cuda:
             torch.cuda.synchronize()
-    took = time.perf_counter() - started
+        return done
+
+    steps(WARM)
+    started = time.perf_counter()
+    rate = steps(STEPS) / (time.perf_counter() - started)
+    with profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]) as found:
+        steps(STEPS)
     spent: dict[str, float] = {}
     for event in found.key_averages():
-        name = group_of(event.key)
-        spent[name] = spent.get(name, 0.0) + (event.self_device_time_total if cuda else event.self_cpu_time_total)
-    name = torch.cuda.get_device_name() if cuda else f"CPU, {torch.get_num_threads()} threads"
-    print(f"{chosen.shape} full, {chosen.rows} rows of {chosen.max_tokens} on {name}: {done / took:,.0f} tokens/s\n")
+        what = group_of(event.key)
+        if not cuda:
+            spent[what] = spent.get(what, 0.0) + event.self_cpu_time_total
+        elif event.device_type.name == "CUDA" and not event.is_user_annotation:  # operators have the time too
+            spent[what] = spent.get(what, 0.0) + event.self_device_time_total
+    name = f"{torch.cuda.get_device_name()}, layers compiled" if cuda else f"CPU, {torch.get_num_threads()} threads"
+    print(f"{chosen.shape} full, {chosen.rows} rows of {chosen.max_tokens} on {name}: {rate:,.0f} tokens/s\n")
     print("| what | share of the time |\n|---|---|")
     total = sum(spent.values())
     for what, time_us in sorted(spent.items(), key=lambda item: -item[1]):

@@ -12,8 +12,9 @@ import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from bench.trainers import CONTESTANTS, Outcome, Spec, contest
+from bench.trainers import CONTESTANTS, Outcome, Spec, attempt
 
 MAX_TOKENS, ROWS_PER_STEP, VOCABULARY = 1024, 4, 8000
 CHATML = (
@@ -44,10 +45,13 @@ def make_model(folder: Path, rows: Sequence[Sequence[dict[str, str]]]) -> None:
     bpe.pre_tokenizer, bpe.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     special = ["<|pad|>", "<|im_start|>", "<|im_end|>"]
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+        vocab_size=VOCABULARY,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
     )
     bpe.train_from_iterator((m["content"] for row in rows for m in row), trainer)
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, pad_token=special[0], eos_token=special[2])
+    tokenizer: Any = PreTrainedTokenizerFast(tokenizer_object=bpe, pad_token=special[0], eos_token=special[2])
     tokenizer.chat_template = CHATML
     torch.manual_seed(0)
     config = LlamaConfig(
@@ -100,9 +104,9 @@ def plot(best: dict[str, Outcome], file: Path) -> None:
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(figsize=(7, 4))
-    for found in best.values():
-        axes.plot(range(1, len(found.losses) + 1), found.losses, label=found.name)
-    axes.set_xlabel("step")
+    for who, found in best.items():
+        axes.plot(range(1, len(found.losses) + 1), found.losses, label=who)
+    axes.set_xlabel("step (each trainer takes the rows in an order of its own)")
     axes.set_ylabel("loss, nats per target")
     axes.legend()
     figure.tight_layout()
@@ -111,7 +115,7 @@ def plot(best: dict[str, Outcome], file: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--rows", type=Path, default=Path("sample_data/dolly.jsonl"), help="Dolly rows, JSON Lines")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=12)
@@ -144,7 +148,8 @@ def main() -> None:
         print(f"{len(rows):,} rows, {per_row:.1f} to a packed row, {given.steps} steps, {given.rounds} rounds\n")
         best: dict[str, Outcome] = {}
         failed: dict[str, str] = {}
-        for who, found in contest(spec, given.only, given.rounds, timeout_s=1800):
+        for who in given.only * given.rounds:  # in turns
+            found = attempt(who, spec, limit_s=1800)
             if isinstance(found, str):
                 failed[who] = found
                 print(f"{who}: did not run: {found}", flush=True)

@@ -16,8 +16,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+import tomllib
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,14 @@ from typing import Any
 HERE = Path(__file__).parent
 PEERS = Path(os.environ.get("SFT_BENCH_TRAINERS", Path(tempfile.gettempdir()) / "sft-bench-trainers"))
 TRL = "trl==1.16.0"
+ATTENTIONS = {
+    "sdpa": "sdpa",
+    "flex_attention": "flex_attention",
+    "varlen": "torch varlen, in place of FlashAttention 2",
+}
+"""What TRL and transformers can attend with. `varlen` is the kernel that our own trainer uses, for packed rows only."""
+TAIL = 4000
+"""Characters of what a contestant said before it died that are shown."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +56,8 @@ class Spec:
     threads: int
     device: str  # cpu or cuda
     lora_r: int = 16
-    attention: str = "sdpa"  # what TRL and transformers use
+    attention: str = "sdpa"  # one of ATTENTIONS, for TRL and transformers
+    unpacked_rows: int = 0  # records of like length per forward pass; 0: as many as packed rows hold, in any order
 
 
 @dataclass
@@ -61,7 +72,6 @@ class Outcome:
     seconds: float = 0.0
     losses: list[float] = field(default_factory=list)
     memory_gib: float = 0.0
-    frozen_gib: float = 0.0
 
     @property
     def tokens_per_s(self) -> float:
@@ -70,38 +80,43 @@ class Outcome:
 
 
 class Clock:
-    """Counts tokens and seconds of the steps after the warm-up."""
+    """Counts tokens and seconds of the steps after the warm-up, and the most memory that they took."""
 
     def __init__(self, spec: Spec) -> None:
-        self.spec, self.start, self.step, self.tokens, self.slots, self.seconds = spec, 0.0, 0, 0, 0, 0.0
+        self.spec, self.cuda = spec, spec.device == "cuda"
+        self.step, self.slots, self.start, self.seconds, self.memory_gib = 0, 0, 0.0, 0.0, 0.0
+        self.tokens: Any = 0  # a tensor where the device counts
 
-    def now(self) -> float:
-        import torch
-
-        if self.spec.device == "cuda":
-            torch.cuda.synchronize()
-        return time.perf_counter()
-
-    def passed(self, tokens: int, slots: int) -> None:
-        """Hear of a forward pass."""
+    def passed(self, tokens: Any, slots: int) -> None:
+        """Hear of a forward pass. `tokens` may be a tensor, so that nobody waits for it."""
         if self.step >= self.spec.warmup:
             self.tokens, self.slots = self.tokens + tokens, self.slots + slots
 
-    def stepped(self) -> None:
-        """Hear that a step has ended."""
-        self.step += 1
-        if self.step == self.spec.warmup:
-            self.start = self.now()
-            if self.spec.device == "cuda":
-                import torch
+    def stepped(self, *, over: bool = False) -> None:
+        """Hear that a step has ended; unless it is `over` on the device too, the device is waited for."""
+        import torch
 
-                torch.cuda.reset_peak_memory_stats()
+        self.step += 1
+        if self.step not in (self.spec.warmup, self.spec.steps):
+            return
+        if self.cuda and not over:
+            torch.cuda.synchronize()
         if self.step == self.spec.steps:
-            self.seconds = self.now() - self.start
+            self.seconds = time.perf_counter() - self.start
+            resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+            self.memory_gib = (torch.cuda.max_memory_allocated() if self.cuda else resident) / 2**30
+            return
+        self.start = time.perf_counter()
+        if self.cuda:
+            torch.cuda.reset_peak_memory_stats()
 
 
 def read_rows(spec: Spec) -> list[list[dict[str, str]]]:
     return [json.loads(line)["messages"] for line in Path(spec.rows).read_text().splitlines()]
+
+
+class _MeasuredError(Exception):
+    """The last step is measured: what a run does after it is not asked for."""
 
 
 def ours(spec: Spec) -> Outcome:
@@ -116,7 +131,9 @@ def ours(spec: Spec) -> Outcome:
     class Watch:
         last = 0
 
-        def note(self, line: str) -> None: ...
+        def note(self, line: str) -> None:
+            if line.startswith("warning") and "no validation records" not in line:  # there are none on purpose
+                told.append(line)
 
         def work(self, what: str, total: int) -> Callable[[int], None]:  # noqa: ARG002 # a Listener's signature
             return lambda _: None
@@ -126,11 +143,14 @@ def ours(spec: Spec) -> Outcome:
             self.last = metrics.tokens
             losses.append(metrics.loss)
             clock.passed(new, spec.rows_per_step * spec.max_tokens if spec.device == "cuda" else new)
-            clock.stepped()
+            clock.stepped(over=True)  # a run reads a step once the device has done it, while the next one runs
+            if clock.step == spec.steps:
+                raise _MeasuredError
 
         def evaluated(self, found: object) -> None: ...
 
     losses: list[float] = []
+    told = ["packed rows, loss at the targets"]
     records = tuple(
         Record(f"{i:032x}", "rows", tuple(Message(m["role"], m["content"]) for m in messages))
         for i, messages in enumerate(read_rows(spec))
@@ -151,12 +171,15 @@ def ours(spec: Spec) -> Outcome:
             "device": spec.device,
             "samples": 0,
             "score_train": False,
-            "save_every": 10**6,
+            "workers": 0,
+            "eval_every": spec.steps,
+            "save_every": spec.steps,
         }
     )
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, suppress(_MeasuredError):
         run(config, Data("bench", 1, "bench", "bench", records, ()), Path(folder) / "run", Watch())
-    return _outcome("sft", version("sft-toolkit"), "packed rows, loss at the targets", clock, losses)
+    own = tomllib.loads((HERE.parent / "pyproject.toml").read_text())["project"]["version"]
+    return _outcome("sft", own, "; ".join(told), clock, losses)
 
 
 def trl_packed(spec: Spec) -> Outcome:
@@ -172,18 +195,21 @@ def trl_unpacked(spec: Spec) -> Outcome:
 def _trl(spec: Spec, *, packing: bool) -> Outcome:
     sys.path.insert(0, str(peers()))
     from datasets import Dataset
-    from trl import SFTConfig, SFTTrainer
+    from trl import SFTConfig, SFTTrainer  # pyright: ignore[reportMissingImports] # it lies in that folder
 
     rows = Dataset.from_list([{"prompt": m[:-1], "completion": m[-1:]} for m in read_rows(spec)])
     per_pass, passes = _batch(spec, packed=packing)
+    # Passes of one length: what is compiled is made once, as ours is.
+    fixed = spec.micro_batch * spec.max_tokens if packing and spec.device == "cuda" else None
     with tempfile.TemporaryDirectory() as folder:
         settings = SFTConfig(
             output_dir=folder,
             packing=packing,
             max_length=spec.max_tokens,
+            pad_to_multiple_of=fixed,
             per_device_train_batch_size=per_pass,
             gradient_accumulation_steps=passes,
-            **_arguments(spec),
+            **_arguments(spec, packed=packing),
         )
         model = _model(spec)
         trainer = SFTTrainer(
@@ -214,7 +240,7 @@ def transformers_plain(spec: Spec) -> Outcome:
             output_dir=folder,
             per_device_train_batch_size=per_pass,
             gradient_accumulation_steps=passes,
-            **_arguments(spec),
+            **_arguments(spec, packed=False),
         )
         trainer = Trainer(
             model=model,
@@ -277,13 +303,14 @@ CONTESTANTS: dict[str, Callable[[Spec], Outcome]] = {
 
 
 def _batch(spec: Spec, *, packed: bool) -> tuple[int, int]:
-    """Give rows per forward pass and passes per step; unpacked rows are records, as many as packed rows would hold."""
-    passes = max(1, spec.rows_per_step // spec.micro_batch)
-    rows = spec.micro_batch if packed else max(1, round(spec.micro_batch * spec.records_per_row))
-    return rows, passes
+    """Give rows per forward pass and passes per step: unpacked ones have as many records as packed ones would hold."""
+    if packed:
+        return spec.micro_batch, max(1, spec.rows_per_step // spec.micro_batch)
+    rows = spec.unpacked_rows or max(1, round(spec.micro_batch * spec.records_per_row))
+    return rows, max(1, round(spec.rows_per_step * spec.records_per_row / rows))
 
 
-def _arguments(spec: Spec) -> dict[str, Any]:
+def _arguments(spec: Spec, *, packed: bool) -> dict[str, Any]:
     return {
         "max_steps": spec.steps,
         "learning_rate": spec.lr,
@@ -295,21 +322,40 @@ def _arguments(spec: Spec) -> dict[str, Any]:
         "bf16": spec.precision == "bf16",
         "use_cpu": spec.device == "cpu",
         "gradient_checkpointing": spec.checkpointing == "full",
+        "gradient_checkpointing_kwargs": {"use_reentrant": False},
         "torch_compile": spec.device == "cuda",
         "logging_steps": 1,
         "report_to": [],
         "save_strategy": "no",
         "disable_tqdm": True,
         "seed": 17,
+        **({} if packed or not spec.unpacked_rows else _alike()),
     }
+
+
+def _alike() -> dict[str, Any]:
+    """Give the argument that makes passes of records of like length, by the name that this transformers has for it."""
+    from transformers import TrainingArguments
+
+    if "train_sampling_strategy" in {each.name for each in fields(TrainingArguments)}:
+        return {"train_sampling_strategy": "group_by_length"}
+    return {"group_by_length": True}
 
 
 def _model(spec: Spec) -> Any:
     import torch
     from transformers import AutoModelForCausalLM
 
-    dtype = torch.bfloat16 if spec.method == "lora" and spec.device == "cuda" else torch.float32
-    model: Any = AutoModelForCausalLM.from_pretrained(spec.model, dtype=dtype, attn_implementation=spec.attention)
+    from train.step import attention
+
+    attention.register()
+    cuda = spec.device == "cuda"
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        spec.model,
+        dtype=torch.bfloat16 if spec.method == "lora" and cuda else torch.float32,
+        attn_implementation=attention.NAME if spec.attention == "varlen" else spec.attention,
+        device_map={"": 0} if cuda else None,
+    )
     model.config.use_cache = False
     return model
 
@@ -333,11 +379,11 @@ def _timed(spec: Spec, trainer: Any, name: str, package: str, settings: Any) -> 
     from transformers import TrainerCallback
 
     clock = Clock(spec)
-    step = trainer.training_step
+    step, pad = trainer.training_step, trainer.model.config.pad_token_id
 
     def counted(model: Any, inputs: dict[str, Any], *rest: Any, **named: Any) -> Any:
-        ids, mask = inputs["input_ids"], inputs.get("attention_mask")
-        clock.passed(int(mask.sum()) if mask is not None else ids.numel(), ids.numel())
+        ids = inputs["input_ids"]
+        clock.passed((ids != pad).sum(), ids.numel())
         return step(model, inputs, *rest, **named)
 
     class Steps(TrainerCallback):
@@ -348,17 +394,16 @@ def _timed(spec: Spec, trainer: Any, name: str, package: str, settings: Any) -> 
     trainer.add_callback(Steps())
     trainer.train()
     losses = [float(line["loss"]) for line in trainer.state.log_history if "loss" in line]
-    told = f"attention {spec.attention}, loss {getattr(settings, 'loss_type', 'of the model')}"
+    told = (
+        f"attention {ATTENTIONS[spec.attention]}, loss {getattr(settings, 'loss_type', 'of the model')}, "
+        f"{settings.per_device_train_batch_size} rows a pass"
+    )
     return _outcome(name, version(package) if package != "trl" else TRL.split("==")[1], told, clock, losses)
 
 
 def _outcome(name: str, found: str, configuration: str, clock: Clock, losses: Sequence[float]) -> Outcome:
-    import torch
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    if clock.spec.device == "cuda":
-        peak = torch.cuda.max_memory_allocated() / 2**30
-    return Outcome(name, found, configuration, clock.tokens, clock.slots, clock.seconds, list(losses), peak)
+    seen = (int(clock.tokens), clock.slots, clock.seconds, list(losses), clock.memory_gib)
+    return Outcome(name, found, configuration, *seen)
 
 
 def peers() -> Path:
@@ -369,29 +414,41 @@ def peers() -> Path:
     return PEERS
 
 
-def contest(spec: Spec, names: Sequence[str], rounds: int, *, timeout_s: float) -> Iterator[tuple[str, Outcome | str]]:
-    """Run contestants in turns, a round at a time; give each outcome, or the last line of what it died of."""
+def attempt(name: str, spec: Spec, *, limit_s: float) -> Outcome | str:
+    """Run a contestant in a process of its own; give its outcome, or in a line what it died of.
+
+    The end of what it said is then shown.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        said, out = Path(folder) / "spec.json", Path(folder) / "out.json"
+        said, out, log = (Path(folder) / file for file in ("spec.json", "out.json", "log"))
         said.write_text(json.dumps(asdict(spec)))
-        environment = {**os.environ, "OMP_NUM_THREADS": str(spec.threads), "HF_HUB_OFFLINE": "1"}
-        for _ in range(rounds):
-            for name in names:
-                out.unlink(missing_ok=True)
-                command = [sys.executable, "-m", "bench.trainers", name, str(said), str(out)]
-                done = subprocess.run(
+        environment = {
+            **os.environ,
+            "OMP_NUM_THREADS": str(spec.threads),
+            "HF_HUB_OFFLINE": "1",
+            "SFT_CACHE": folder,  # nobody finds tokens that were made before
+            "PYTORCH_ALLOC_CONF": "expandable_segments:True",
+            "ACCELERATE_DYNAMO_USE_REGIONAL_COMPILATION": "true",  # layer by layer, as ours does
+        }
+        command = [sys.executable, "-m", "bench.trainers", name, str(said), str(out)]
+        try:
+            with log.open("w") as errors:  # a file: compilers that outlive a killed contestant would hold a pipe open
+                subprocess.run(
                     command,
-                    check=False,  # a contestant that fails is told of in the table
+                    check=True,
                     cwd=HERE.parent,
                     env=environment,
-                    capture_output=True,
-                    text=True,
-                    timeout=timeout_s,
+                    stdout=subprocess.DEVNULL,
+                    stderr=errors,
+                    timeout=limit_s,
                 )
-                if done.returncode or not out.is_file():
-                    yield name, next((line for line in reversed(done.stderr.splitlines()) if "Error" in line), "?")
-                else:
-                    yield name, Outcome(**json.loads(out.read_text()))
+        except (subprocess.TimeoutExpired, subprocess.CalledProcessError) as error:
+            heard = log.read_text(errors="replace")
+            print(heard[-TAIL:], file=sys.stderr, flush=True)
+            if isinstance(error, subprocess.TimeoutExpired):
+                return f"over {limit_s:.0f} s"
+            return next((line for line in reversed(heard.splitlines()) if "Error" in line), f"exit {error.returncode}")
+        return Outcome(**json.loads(out.read_text()))
 
 
 def main() -> None:
