@@ -200,7 +200,7 @@ def _answers(
 def _said(
     opened: _Opened, records: "Sequence[Record]", count: int, answers: "AnswerConfig", *, json: bool
 ) -> tuple[dict[str, Any], dict[str, int]]:
-    from cli.train import Display
+    from cli.display import Display
     from curate.review.compare import Said
     from train.evaluation.answers import answer
     from train.run.folder import RunFolder

@@ -80,8 +80,8 @@ def evaluate(
     as JSON and as a page; the same command goes on where it was interrupted, and never asks twice.
     """
     needs_torch("sft eval")
+    from cli.display import Display
     from cli.page import check_page, write_page
-    from cli.train import Display
     from curate.report.evaluation import evaluation_page
     from train.evaluation.evaluation import evaluate as measured
     from train.evaluation.pair import Pair

@@ -172,7 +172,7 @@ def _answer_all(
     chat: "Chat", lines: Iterable[bytes], answers: IO[str], name: str, system: str | None, *, quiet: bool
 ) -> None:
     """Answer each line, and write the answers in the order of the lines, a piece of the file at a time."""
-    from cli.train import Display
+    from cli.display import Display
 
     bad: list[str] = []
     done = 0

@@ -1,16 +1,16 @@
 """`sft train`: from a version of a dataset to a fine-tuned model, with every row accounted for."""
 
 import shlex
-import sys
 import time
-from collections.abc import Callable, Generator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli.display import Display
 from cli.extras import importing, needs_torch, quiet_transformers
 from cli.options import (
     DEFAULT_STORE,
@@ -23,25 +23,19 @@ from cli.options import (
     was_typed,
 )
 from cli.preflight import shared_clusters, tell_dry_run, tell_shown
-from cli.render import console, next_commands, number, out, print_json, say, table
+from cli.render import next_commands, number, out, print_json, say, table
 from cli.report import Report, make_report, tell_verdict
 from schemas.errors import CheckFailedError, ConfigError, RunInterruptedError, SftError
 from schemas.train_config import PRESETS, TINY, TINY_DEFAULTS, Preset, TrainConfig
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
-
     from schemas.dataset import Dataset, Records
-    from train.evaluation.losses import Evaluation
     from train.run.outcome import Result
-    from train.run.reading import StepMetrics
     from train.run.run import Data
 
 LEADER_SPEAKS_S = 5.0
 """Seconds for which a process that does not lead keeps its error back: torchrun ends it when the leader ends."""
 
-PLAIN_LINES = 10
-"""Lines about steps that a run prints where there is no terminal."""
 SHOWN_SAMPLES = 2
 """Answers that are printed at the end; samples.jsonl has all."""
 SHOWN_CHARACTERS = 300
@@ -223,89 +217,6 @@ def resolve(
     if typed["model"] == TINY and saved is None:
         typed = {**TINY_DEFAULTS, **typed}
     return build(TrainConfig, typed, where=f"train, {file}" if file else "train")
-
-
-class Display(AbstractContextManager["Display"]):
-    """Shows a run on stderr: bars with loss, tokens/s and time left on a terminal, else plain lines; or nothing."""
-
-    def __init__(self, *, quiet: bool) -> None:
-        self.quiet = quiet
-        self.notes: list[str] = []
-        self.bars: Progress | None = None
-        self.steps: TaskID | None = None
-        self.last_work: TaskID | None = None
-
-    def __enter__(self) -> "Display":
-        if not self.quiet and sys.stderr.isatty():
-            from rich.progress import (
-                BarColumn,
-                MofNCompleteColumn,
-                Progress,
-                TextColumn,
-                TimeElapsedColumn,
-                TimeRemainingColumn,
-            )
-
-            self.bars = Progress(
-                TextColumn("{task.description:<16}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[told]}"),
-                TimeElapsedColumn(),
-                TextColumn("left"),
-                TimeRemainingColumn(),
-                console=console(stderr=True),
-                transient=True,
-            )
-            self.bars.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Take the bars away, so that other lines can be printed."""
-        if self.bars:
-            self.bars.stop()
-
-    def note(self, line: str) -> None:
-        """Say one line about the run, and keep it."""
-        self.notes.append(line)
-        if not self.quiet:
-            say(line)
-
-    def work(self, what: str, total: int) -> Callable[[int], None]:
-        """Show work other than training: at most one bar of it at a time."""
-        bars = self.bars
-        if bars is None:
-            return lambda _: None
-        if self.last_work is not None:
-            bars.remove_task(self.last_work)
-        task = self.last_work = bars.add_task(what, total=total or None, told="", visible=True)
-
-        def advance(done: int) -> None:
-            bars.advance(task, done)
-            if bars.tasks and total and any(t.id == task and t.finished for t in bars.tasks):
-                bars.update(task, visible=False)
-
-        return advance
-
-    def step(self, metrics: "StepMetrics") -> None:
-        """Show a step."""
-        told = f"loss {metrics.loss:.3f}  {metrics.tokens_per_s:,.0f} tokens/s"
-        if self.bars:
-            if self.steps is None:
-                self.steps = self.bars.add_task("training", total=metrics.total, completed=metrics.step - 1, told="")
-            self.bars.update(self.steps, completed=metrics.step, told=told)
-        elif not self.quiet and metrics.step % max(1, metrics.total // PLAIN_LINES) == 0:
-            say(f"step {metrics.step}/{metrics.total}  {told}")
-
-    def evaluated(self, found: "Evaluation") -> None:
-        """Say what an evaluation found."""
-        from train.verdict.finding import perplexity
-
-        loss = found.overall.loss
-        self.note(f"step {found.step}: validation loss {loss:.3f}, perplexity {perplexity(loss)}")
 
 
 def _saved(folder: Path) -> dict[str, Any]:

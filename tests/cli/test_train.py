@@ -15,8 +15,9 @@ import pytest
 from safetensors import SafetensorError
 
 from cli import render
+from cli.display import Display
 from cli.preflight import shared_clusters
-from cli.train import Display, resolve
+from cli.train import resolve
 from schemas.dataset import Dataset, open_dataset
 from schemas.errors import ConfigError
 from tests.cli.conftest import Sft

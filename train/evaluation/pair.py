@@ -5,13 +5,12 @@ be what the run was made with, and what it left.
 """
 
 from dataclasses import dataclass, replace
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Literal
 
 from torch import nn
 
-from schemas.errors import ConfigError, ModelError
+from schemas.errors import ConfigError
 from schemas.manifest import digest
 from schemas.train_config import TINY, TrainConfig
 from train.model.adapt import adapt
@@ -20,7 +19,7 @@ from train.model.load import load_base
 from train.model.merge import WEIGHTS
 from train.model.trainee import Trainee
 from train.model.tuned import load_trained, trained_digest
-from train.run.card import check_files
+from train.run.card import check_files, check_same
 from train.run.folder import RunFolder
 from train.text.template import Template
 
@@ -71,11 +70,10 @@ class Pair:
         files = self.check_files()
         model = str(self.place if self.weights == "best" else self.folder.path)
         base = load_trained(self.settings.model_copy(update={"model": model}))
-        if WEIGHTS in files:  # adapters: the base below them may be another one by now
-            self._same("base model", base.digest, trained_digest(self.base_key(), self.place))
+        if WEIGHTS in files and base.digest != trained_digest(self.base_key(), self.place):
+            check_same(self.folder, self.facts, base=base.digest)  # the base below the adapters is another one by now
         template = Template(base.tokenizer, base.name)
-        found = blake2b(template.text.encode(), digest_size=16).hexdigest()
-        self._same("chat template", found, self.facts["identity"]["template"])
+        check_same(self.folder, self.facts, template=template.digest, tokenizer=template.tokenizer_digest)
         return ready(base), template
 
     def base(self) -> Trainee:
@@ -83,16 +81,8 @@ class Pair:
         # Whole and unquantised, as the tuned one was merged; tokens that the run added are there, and untrained.
         settings = self.settings.model_copy(update={"method": "full", "unfreeze": None})
         base = load_base(settings, (), tiny_base=self.folder.base if settings.model == TINY else None)
-        self._same("base model", base.digest, self.base_key())
+        check_same(self.folder, self.facts, base=base.digest)
         return ready(base)
-
-    def _same(self, what: str, found: str, expected: str) -> None:
-        if found != expected and "unknown" not in expected:
-            raise ModelError(
-                f"run {self.folder.path}",
-                f"its {what} is another one now ({found[:16]}, and {expected[:16]} in the run)",
-                "the files that the run was made with",
-            )
 
 
 def ready(base: Base) -> Trainee:

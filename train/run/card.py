@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.ipc
 import yaml
 
-from schemas.errors import CheckFailedError, ConfigError
+from schemas.errors import CheckFailedError, ConfigError, ModelError
 from schemas.objects import file_sha256
 from schemas.train_config import ADAPTER_SETTINGS
 from train.run.folder import RunFolder, whole_file
@@ -30,6 +30,9 @@ SETTINGS = (
     "warmup_ratio", "weight_decay", "beta1", "beta2", "clip", "neftune", "precision", "seed",
 )  # fmt: skip
 """The settings that decide what comes out, in the card's order; those that say nothing (None, empty) are left out."""
+
+PARTS = {"base": "base model", "template": "chat template", "tokenizer": "tokenizer"}
+"""What a run is made with, by its name in run.json's identity."""
 
 ASK = """
 prompt = tokenizer.apply_chat_template(
@@ -82,6 +85,18 @@ def check_files(folder: RunFolder, facts: Mapping[str, Any], which: str) -> dict
             remedy = "bring it back from a copy, or train again"
             raise CheckFailedError(where, f"{which}/{name} {what}", "the files that the run left", remedy)
     return found
+
+
+def check_same(folder: RunFolder, facts: Mapping[str, Any], **found: str) -> None:
+    """Raise ModelError where a part of a run is another one now, by its digest: `base`, `template` or `tokenizer`."""
+    for name, now in found.items():
+        was = str(facts["identity"].get(name) or now)  # of a run that did not record it
+        if now != was:
+            raise ModelError(
+                f"run {folder.path}",
+                f"its {PARTS[name]} is another one now ({now[:16]}, and {was[:16]} in the run)",
+                "the files that the run was made with",
+            )
 
 
 def write(

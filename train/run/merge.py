@@ -7,7 +7,6 @@ folder that comes out loads with plain transformers; it is written whole or not 
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from hashlib import blake2b
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any, Literal
@@ -16,7 +15,7 @@ import torch
 from transformers import GenerationConfig
 from transformers.utils import GENERATION_CONFIG_NAME
 
-from schemas.errors import ConfigError, ModelError
+from schemas.errors import ConfigError
 from train.model.base import Base
 from train.model.merge import cast, merged, probes
 from train.model.tuned import base_of
@@ -69,15 +68,13 @@ def merge_run(
     settings = settings.model_copy(update={"device": "cpu", "precision": "fp32"})
     say("loading the base model in fp32")
     base = base_of(settings, adapters / "adapter_config.json")
-    _check("base model", base.digest, facts["identity"]["base"], folder)
+    card.check_same(folder, facts, base=base.digest)
     stored = _stored_dtype(base)
     say("merging, and comparing logits")
     texts = [str(line["prompt"]) for line in folder.lines("samples.jsonl") if line.get("prompt")]
     whole, difference = merged(base, adapters, texts)
     template = Template(whole.tokenizer, whole.name)
-    backend: Any = whole.tokenizer.backend_tokenizer
-    _check("chat template", _digest(template.text), facts["identity"]["template"], folder)
-    _check("tokenizer", _digest(backend.to_str()), facts["identity"].get("tokenizer"), folder)
+    card.check_same(folder, facts, template=template.digest, tokenizer=template.tokenizer_digest)
     name = stored if dtype == "auto" else dtype
     changed = cast(whole.model, DTYPES[name], probes(whole.tokenizer, texts))
     found = MergedFacts(name, difference, changed.difference, changed.agreement, changed.positions)
@@ -113,15 +110,6 @@ def _write(base: Base, target: Path, adapters: Path, leave_card: Callable[[Path]
         raise _unwritable(target, error) from error
 
 
-def _check(what: str, found: str, expected: str | None, folder: RunFolder) -> None:
-    if expected and found != expected:
-        raise ModelError(
-            f"run {folder.path}",
-            f"its {what} is another one now ({found[:20]}, and {expected[:20]} in the run)",
-            "the one that the run was made with",
-        )
-
-
 def _stored_dtype(base: Base) -> str:
     """Name the dtype that the base model's configuration states; fp32 where it states none that is written here."""
     if base.source is None:
@@ -129,7 +117,3 @@ def _stored_dtype(base: Base) -> str:
     stated: dict[str, Any] = json.loads((base.source.folder / "config.json").read_bytes())
     name = str(stated.get("dtype") or stated.get("torch_dtype"))
     return next((short for short, dtype in DTYPES.items() if str(dtype) == f"torch.{name}"), "fp32")
-
-
-def _digest(said: str) -> str:
-    return blake2b(said.encode(), digest_size=16).hexdigest()

@@ -123,14 +123,13 @@ def prepare(config: TrainConfig, data: Data, listener: Listener, folder: RunFold
         raise CheckFailedError(f"dataset {data.name}@{data.seq}", f"no record can be trained on: {counts}", "some")
     plan = _plan(config, trained, replayed, max_tokens, data)
     general = _general(config, data, template, max_tokens)
-    backend: Any = base.tokenizer.backend_tokenizer  # a fast tokenizer: Template has seen to it
     identity = Identity(
         data.manifest,
         data.train_visible,
-        _digest(template.text),
+        template.digest,
         plan.digest,
         base.digest,
-        _digest(backend.to_str()),
+        template.tokenizer_digest,
         replay=data.replay_digest if replayed else "",
         general=general.digest if general else "",
     )

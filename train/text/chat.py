@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Sequence
 from functools import cached_property
+from hashlib import blake2b
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -81,6 +82,16 @@ class Template:
     def text(self) -> str:
         """The chat template itself."""
         return str(self.tokenizer.chat_template)
+
+    @property
+    def digest(self) -> str:
+        """Identify the chat template: 32 hex digits."""
+        return blake2b(self.text.encode(), digest_size=16).hexdigest()
+
+    @property
+    def tokenizer_digest(self) -> str:
+        """Identify the tokenizer: 32 hex digits."""
+        return blake2b(self.backend.to_str().encode(), digest_size=16).hexdigest()
 
     @property
     def backend(self) -> Any:
