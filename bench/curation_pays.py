@@ -214,7 +214,8 @@ def tune(base: Path, rows: Sequence[Row], seed: int, folder: Path) -> dict[str, 
     """Fine-tune on rows with the project's own run, and answer the test's questions. Gives exact match and tokens."""
     from schemas.record import Message, Record
     from schemas.train_config import TrainConfig
-    from train.run.run import Data, run
+    from train.run.data import Data
+    from train.run.run import run
 
     usable = [r for r in rows if r.question.strip() and r.answer.strip()]
     records = tuple(

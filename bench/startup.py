@@ -118,7 +118,7 @@ def start(folder: Path, workers: int | None, began: float) -> None:
 
     dataset = open_dataset("bench", folder / "store")
     data = _data(dataset, "bench")
-    from train.run.run import prepare
+    from train.run.prepare import prepare
     from train.step.batch import make_batch
 
     phases.note("imports, dataset")

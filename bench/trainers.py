@@ -123,8 +123,9 @@ def ours(spec: Spec) -> Outcome:
     """Run `sft train`'s own run: preflight, plan, packed rows, loss at the targets alone."""
     from schemas.record import Message, Record
     from schemas.train_config import TrainConfig
+    from train.run.data import Data
     from train.run.reading import StepMetrics
-    from train.run.run import Data, run
+    from train.run.run import run
 
     clock = Clock(spec)
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from schemas.dataset import Dataset
     from train.preflight.report import Preflight
     from train.preflight.shown import Shown
-    from train.run.run import Prepared
+    from train.run.prepare import Prepared
 
 STYLES = {
     "read": "dim",

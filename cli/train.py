@@ -30,8 +30,8 @@ from schemas.train_config import PRESETS, TINY, TINY_DEFAULTS, Preset, TrainConf
 
 if TYPE_CHECKING:
     from schemas.dataset import Dataset, Records
+    from train.run.data import Data
     from train.run.outcome import Result
-    from train.run.run import Data
 
 LEADER_SPEAKS_S = 5.0
 """Seconds for which a process that does not lead keeps its error back: torchrun ends it when the leader ends."""
@@ -117,7 +117,7 @@ def train(
         display = stack.enter_context(Display(quiet=json or not leads))
         quiet_transformers()
         if dry_run:
-            from train.run.run import prepare
+            from train.run.prepare import prepare
 
             prepared = prepare(config, data, display)
             display.close()
@@ -231,8 +231,7 @@ def _saved(folder: Path) -> dict[str, Any]:
 
 def _data(dataset: "Dataset", reference: str) -> "Data":
     with importing():
-        from train.run.data import Origin
-        from train.run.run import Data
+        from train.run.data import Data, Origin
 
     stale = dataset.stale()
     return Data(

@@ -24,6 +24,7 @@ from tests.cli.conftest import Sft
 from tests.train.world import make_records, small_llama
 from train.model import tiny
 from train.run import checkpoint
+from train.run import prepare as prepare_module
 from train.run import run as run_module
 from train.run.reading import StepMetrics
 
@@ -354,7 +355,7 @@ def test_what_ends_a_run_outside_its_steps_is_one_line_with_the_way_on(
 
     train = ("train", "--manifest", dataset, "--model", model, "--out", "a run", *SHORT)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(run_module, "load_base", fail)
+        patched.setattr(prepare_module, "load_base", fail)
         told = sft(*train, code=code).err
     assert "there is no checkpoint yet" in told
     assert "tart anew with the same command" in told

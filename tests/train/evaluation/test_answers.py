@@ -20,8 +20,9 @@ from train.evaluation.generation import _batches, _pad_left, generate
 from train.evaluation.samples import prompt_ids
 from train.model import tiny
 from train.model.trainee import Trainee
+from train.run.data import Data
 from train.run.folder import RunFolder
-from train.run.run import Data, run
+from train.run.run import run
 from train.text.template import Template
 
 CONFIG = AnswerConfig(new_tokens=12, device="cpu")

@@ -20,11 +20,14 @@ from tests.train.world import Watcher, make_records, record
 from train.model import tiny
 from train.model.trainee import Trainee
 from train.run import checkpoint
+from train.run import prepare as prepare_module
 from train.run import run as run_module
 from train.run.budget import Clock
+from train.run.data import Data
 from train.run.folder import RunFolder
 from train.run.forgetting import Forgetting
-from train.run.run import Data, prepare, run
+from train.run.prepare import prepare
+from train.run.run import run
 
 MODEL = {"device": "cpu", "batch": 4, "max_tokens": 256, "lr": 5e-3, "sample_tokens": 8, "allow_leakage": True}
 
@@ -368,14 +371,14 @@ def test_another_tokenizer_is_refused_and_other_versions_are_a_warning(
         run(config, data, out, watcher, resume=True)
     (warning,) = [line for line in watcher.lines if "is 9.9 now" in line]
     assert warning.startswith("warning: transformers was")
-    load = run_module.load_base
+    load = prepare_module.load_base
 
     def load_other(*arguments: Any, **named: Any) -> Any:
         base = load(*arguments, **named)
         base.tokenizer.backend_tokenizer.add_tokens([AddedToken("never said", normalized=False)])
         return base
 
-    monkeypatch.setattr(run_module, "load_base", load_other)
+    monkeypatch.setattr(prepare_module, "load_base", load_other)
     with pytest.raises(ConfigError, match=r"the tokenizer was .* in the checkpoint"):
         run(config, data, out, Watcher(), resume=True)
 
