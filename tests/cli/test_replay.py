@@ -140,7 +140,9 @@ def test_what_a_run_forgets_is_measured_on_the_dataset_that_is_typed_and_pinned_
     given = ("train", "--manifest", "mix", "--model", "tiny", "--max-steps", "2", "--samples", "0", "--device", "cpu")
     told = sft(*given, "--max-tokens", "256", "--general", "general", "--out", "run", "--json").json["general"]
     pinned = f"general@{general.manifest.seq}"
-    assert told == json.loads((tmp_path / "run" / "general.json").read_text())
+    left = json.loads((tmp_path / "run" / "general.json").read_text())
+    assert len(left.pop("nll_before")) == told["records"]
+    assert told == left
     assert (told["reference"], told["records"]) == (pinned, len(general.records("val")))
     assert told["before"]["loss"] != told["after"]["loss"]
     assert json.loads((tmp_path / "run" / "config.json").read_text())["train"]["general"] == pinned
