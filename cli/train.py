@@ -5,6 +5,7 @@ import time
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -232,6 +233,8 @@ def _saved(folder: Path) -> dict[str, Any]:
 def _data(dataset: "Dataset", reference: str) -> "Data":
     with importing():
         from train.run.data import Data, Origin
+
+        import_module("train.run.run")  # what the run needs, which takes seconds to come in
 
     stale = dataset.stale()
     return Data(
